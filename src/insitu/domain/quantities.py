@@ -77,5 +77,7 @@ def _parse(value: int | str, units: dict[str, int], what: str, hint: str) -> int
     # Integers throughout: 0.1GB must not become 100000000.00000001 bytes.
     parts, rest = divmod(int(fraction) * scale, 10 ** len(fraction))
     if rest:
-        raise InvalidInputError(f"{value!r} is not a whole number of {'bytes' if what == 'size' else 'seconds'}", hint=hint)
+        raise InvalidInputError(
+            f"{value!r} is not a whole number of {'bytes' if what == 'size' else 'seconds'}", hint=hint
+        )
     return int(found[1]) * scale + parts

@@ -13,7 +13,7 @@ The values are in `policy_values.py`; the file's keys are in `docs/policy.md`.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import yaml
@@ -102,16 +102,19 @@ def _read_yaml(text: str) -> tuple[Mapping[str, Any], Mapping[_Path, int]]:
         raise _invalid(["the policy is larger than 1 MiB"], "a policy is a page or two")
     lines: dict[_Path, int] = {}
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        compose = cast("Callable[..., yaml.Node | None]", yaml.compose)  # pyright: ignore[reportUnknownMemberType] - stub
+        root = compose(text, Loader=yaml.SafeLoader)
         if root is not None:
-            _note_lines(root, (), lines)
+            _note_lines(root, (), lines, set())
         document: Any = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}: " if mark else ""
         raise _invalid([f"{where}{error.problem or 'not YAML'}"], "write it as YAML, like the example") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # e.g. a control character, or the date 2027-02-30
-        raise _invalid([f"not readable as YAML: {type(error).__name__}"], "write it as YAML, like the example") from error
+        raise _invalid(
+            [f"not readable as YAML: {type(error).__name__}"], "write it as YAML, like the example"
+        ) from error
     if document is None:
         raise _invalid(["the policy is empty"], "`insitu agent init` writes one to start with", code="policy-empty")
     if not isinstance(document, dict):
@@ -119,12 +122,15 @@ def _read_yaml(text: str) -> tuple[Mapping[str, Any], Mapping[_Path, int]]:
     return cast("dict[str, Any]", document), lines
 
 
-def _note_lines(node: yaml.Node, path: _Path, lines: dict[_Path, int]) -> None:
+def _note_lines(node: yaml.Node, path: _Path, lines: dict[_Path, int], seen: set[int]) -> None:
     """Remember each key's line, and refuse what YAML would silently overwrite or share."""
+    if id(node) in seen:  # an alias; nested ones would take exponential time to walk
+        raise _invalid([f"line {node.start_mark.line + 1}: `&` and `*` are not used in a policy"], "write it out")
+    seen.add(id(node))
     lines.setdefault(path, node.start_mark.line + 1)
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            _note_lines(item, (*path, str(index)), lines)
+            _note_lines(item, (*path, str(index)), lines, seen)
     if not isinstance(node, yaml.MappingNode):
         return
     for key_node, value_node in node.value:
@@ -132,10 +138,10 @@ def _note_lines(node: yaml.Node, path: _Path, lines: dict[_Path, int]) -> None:
         if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
             raise _invalid([f"line {line}: a key must be plain text"], 'put it in quotes: "no", "1"')
         child = (*path, key_node.value)
-        if child in lines:  # an alias (`*name`) is met twice too, and a policy needs none
+        if child in lines:  # YAML would keep the last one without a word
             raise _invalid([f"line {line}: {'.'.join(child)} is there twice"], "keep one of them")
         lines[child] = line
-        _note_lines(value_node, child, lines)
+        _note_lines(value_node, child, lines, seen)
 
 
 # ── Errors ──────────────────────────────────────────────────────────────────
@@ -184,7 +190,7 @@ def _keys_at(path: _Path) -> list[str]:
     model: type[BaseModel] = Policy
     for part in path:
         fields = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
-        annotation = DatasetRules if part not in fields else fields[part]  # a dataset's name, in `datasets`
+        annotation = fields.get(part, DatasetRules)  # what is no field is a dataset's name, in `datasets`
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             model = annotation
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -12,9 +12,9 @@ enforced is listed in `policy_unenforced.py` and refused by `policy.py`.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
@@ -37,12 +37,16 @@ def _quantity(parse: Callable[[int | str], int]) -> Callable[[Any], int]:
 
 
 def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    if not isinstance(value, list):
+        raise ValueError("must be a list, like [a, b]")  # noqa: TRY004 - pydantic collects ValueError alone
+    return tuple(cast("list[Any]", value))
 
 
 def _as_ports(value: Any) -> Any:
     if not isinstance(value, str):
-        raise ValueError("ports are written as a range, like 8000-8010")
+        raise ValueError(  # noqa: TRY004 - pydantic collects ValueError alone
+            "ports are written as a range, like 8000-8010"
+        )
     first, _, last = value.partition("-")
     if not (first.isdecimal() and last.isdecimal() and len(value) <= 11):
         raise ValueError("ports are written as a range, like 8000-8010")
@@ -75,7 +79,7 @@ class DatasetRules(_Values):
 
     who: PersonNames
     purpose: Annotated[str, Field(min_length=1, max_length=200)]  # must equal the job's tag `purpose`
-    until: datetime.date  # the last day (UTC) on which a job may start
+    until: dt.date  # the last day (UTC) on which a job may start
     runs: Annotated[int, Field(ge=0)]  # accepted jobs in all
 
 
@@ -123,8 +127,8 @@ class FileRules(_Values):
 _NO_METRICS = MetricRules(digits=1, max_count=0)
 _NO_PARAMS = ParamRules(max_bytes=0)
 _NO_LOGS = LogRules(mode="held", max_bytes=0)
-_NO_MODELS = ModelRules(formats=(), max_bytes=0)
-_NO_FILES = FileRules(formats=(), max_bytes=0)
+_NO_MODELS = ModelRules.model_validate({"formats": [], "max_bytes": 0})
+_NO_FILES = FileRules.model_validate({"formats": [], "max_bytes": 0})
 
 
 class ReleaseRules(_Values):
@@ -175,8 +179,8 @@ class DeploymentRules(_Values):
     memory_bytes: Annotated[ByteCount, Field(alias="memory")]
 
 
-_NO_SANDBOX = SandboxRules(memory=0, cpus=0, timeout=0, processes=0)
-_NO_BUDGET = BudgetRules(per_job=0, per_dataset_per_month=0, per_submitter_per_month=0)
+_NO_SANDBOX = SandboxRules.model_validate({"memory": 0, "cpus": 0, "timeout": 0, "processes": 0})
+_NO_BUDGET = BudgetRules.model_validate({"per_job": 0, "per_dataset_per_month": 0, "per_submitter_per_month": 0})
 _NO_DEPLOYMENTS = DeploymentRules.model_validate({"max": 0, "ports": "1-1", "memory": 0})
 
 

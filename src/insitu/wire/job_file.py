@@ -99,7 +99,7 @@ class JobFile(_Strict):
     display_name: str = Field(default="job", max_length=100)
     experiment_name: str = Field(default="Default", max_length=100)
     description: str = Field(default="", max_length=1000)
-    compute: str | None = None
+    compute: str | Labels | None = None
     code: str = "."
     command: str = Field(min_length=1, max_length=4096)
     environment: Environment

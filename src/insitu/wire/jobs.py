@@ -40,14 +40,18 @@ class Target(BaseModel):
 
 
 class DatasetPin(BaseModel):
-    """A dataset version by its digest, so that a site can't be made to use another."""
+    """A dataset version by its digest, so that a site can't be made to use another.
+
+    The digest is empty when no site offered the dataset at signing: then name and
+    version alone say what is meant, and the job waits for a site that has it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     input: str
     name: str
     version: int
-    digest: str = Field(pattern=_DIGEST)
+    digest: str = Field(pattern=r"^(sha256:[0-9a-f]{64})?$")
 
 
 class JobDocument(BaseModel):

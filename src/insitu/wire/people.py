@@ -32,7 +32,8 @@ class _Request(BaseModel):
 class _View(BaseModel):
     """Lenient to read, so that an older client can talk to a newer hub."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    # A metric may be NaN or infinite, for which JSON has no number: such a one travels as a string, and is read back.
+    model_config = ConfigDict(extra="ignore", frozen=True, ser_json_inf_nan="strings")
 
 
 class Problem(_View):
@@ -192,8 +193,20 @@ class JobView(_View):
     egress_bytes: int = 0
 
 
+class ReleaseView(_View):
+    """An output that a site decided on: what is held there, and what was released or refused."""
+
+    job_id: str
+    job_name: str
+    job_state: JobState
+    site: str
+    submitter: str
+    decided_at: AwareDatetime
+    output: OutputView
+
+
 class LogLine(_View):
-    seq: int
+    seq: int = Field(description="the event's number in the job's stream, over all attempts; what `after=` takes")
     attempt: int
     stream: str
     text: str

@@ -48,7 +48,7 @@ class BaseOffer(_Message):
 
 
 class Capacity(_Message):
-    """What jobs could have now, after what runs is counted. Coarse."""
+    """What all jobs together may have here; the hub subtracts what it has assigned. Coarse."""
 
     cpus: float = Field(ge=0)
     memory_bytes: int = Field(ge=0)

@@ -1,0 +1,206 @@
+"""The only HTTP in the agent: it dials the hub, and nothing dials it.
+
+HTTP/1.1 over TLS; proxies of the machine's environment are honoured. Every call
+has a timeout. Errors become ours: `UnreachableError` when the hub did not answer
+(try again), anything else as the hub's problem document says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from insitu.domain.digests import Digest
+from insitu.domain.errors import (
+    AuthenticationError,
+    ConflictError,
+    InsituError,
+    IntegrityError,
+    UnreachableError,
+    error_from_dict,
+)
+from insitu.wire.envelopes import Envelope
+from insitu.wire.events import BatchReply, EventBatch
+from insitu.wire.keys import SigningKey
+from insitu.wire.sync import JoinReply, JoinRequest, SyncReply, SyncRequest
+from insitu.wire.tokens import issue_agent_token
+
+_CONNECT_S = 10.0
+_CALL_S = 30.0
+_CHUNK = 1 << 20  # bytes per upload request
+_RENEW_AFTER = timedelta(minutes=4)
+
+
+class HubLink:
+    """Calls to one hub, as one site. Safe for threads."""
+
+    def __init__(
+        self,
+        hub: str,
+        *,
+        site: str = "",
+        key: SigningKey | None = None,
+        ca_file: str | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._site, self._key, self._clock = site, key, clock
+        self._token = ""
+        self._issued = datetime.fromtimestamp(0, UTC)
+        self._lock = threading.Lock()
+        self._http = httpx.Client(
+            base_url=hub,
+            verify=ca_file or True,
+            timeout=httpx.Timeout(_CALL_S, connect=_CONNECT_S),
+            limits=httpx.Limits(max_connections=64, max_keepalive_connections=16, keepalive_expiry=60),
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+    # -- calls ---------------------------------------------------------------------------------------------------------
+
+    def join(self, token: str, public_key: str) -> JoinReply:
+        """Use a one-time token to bind this site to a key.
+
+        Raises:
+            AuthenticationError: the token is unknown, used or expired.
+        """
+        request = JoinRequest(token=token, public_key=public_key)
+        return JoinReply.model_validate(self._call("POST", "/agent/v1/join", json=request.model_dump(), signed=False))
+
+    def sync(self, request: SyncRequest) -> SyncReply:
+        """Tell what is; hear what should be. Waits up to `request.wait_s` at the hub."""
+        timeout = httpx.Timeout(request.wait_s + _CALL_S, connect=_CONNECT_S)
+        reply = self._call("POST", "/agent/v1/sync", content=request.model_dump_json().encode(), timeout=timeout)
+        return SyncReply.model_validate(reply)
+
+    def send_events(self, batch: EventBatch) -> int:
+        """Send a batch that is already in the ledger; the last sequence number that the hub holds."""
+        reply = self._call("POST", "/agent/v1/events", content=batch.model_dump_json().encode())
+        return BatchReply.model_validate(reply).acknowledged
+
+    def fetch_blob(self, digest: Digest, target: Path) -> None:
+        """Download a blob and keep it only if it is what its digest says.
+
+        Raises:
+            IntegrityError: it isn't.
+        """
+        work = target.with_name(f".{target.name}.part")
+        hasher = hashlib.sha256()
+        with self._send("GET", f"/agent/v1/blobs/{digest}", stream=True) as response, work.open("wb") as out:
+            for chunk in response.iter_bytes(_CHUNK):
+                hasher.update(chunk)
+                out.write(chunk)
+        if "sha256:" + hasher.hexdigest() != digest:
+            work.unlink()
+            raise IntegrityError(
+                "what the hub sent is not what was signed",
+                code="blob-digest",
+                why=f"asked for {digest}",
+                hint="submit the job again; if it happens twice, the hub's store is damaged",
+            )
+        work.replace(target)
+
+    def upload(self, path: Path, digest: Digest) -> None:
+        """Upload a file in chunks with offsets; goes on where an earlier try stopped."""
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            offset = self._offset(digest)
+            while offset < size or size == 0:
+                stream.seek(offset)
+                chunk = stream.read(_CHUNK)
+                headers = {"Upload-Offset": str(offset), "Upload-Length": str(size)}
+                try:
+                    self._call("POST", f"/agent/v1/uploads/{digest}", content=chunk, headers=headers)
+                except ConflictError:
+                    # Another try of ours got further: the hub says where it stands.
+                    moved = self._offset(digest)
+                    if moved == offset:
+                        raise
+                    offset = moved
+                    continue
+                offset += len(chunk)
+                if size == 0:
+                    return
+
+    def _offset(self, digest: Digest) -> int:
+        with self._send("HEAD", f"/agent/v1/uploads/{digest}") as response:
+            return int(response.headers.get("Upload-Offset", "0"))
+
+    def send_release(self, envelope: Envelope) -> None:
+        """Hand over a sealed release whose files the hub holds. Repeating it changes nothing."""
+        self._call("POST", "/agent/v1/releases", content=envelope.model_dump_json().encode())
+
+    # -- how -----------------------------------------------------------------------------------------------------------
+
+    def _authorization(self) -> dict[str, str]:
+        if self._key is None:
+            return {}
+        with self._lock:
+            now = self._clock()
+            if now - self._issued > _RENEW_AFTER or now < self._issued:
+                self._token, self._issued = issue_agent_token(self._site, self._key, now=now), now
+            return {"Authorization": f"Bearer {self._token}"}
+
+    def _call(self, method: str, path: str, *, signed: bool = True, **arguments: Any) -> Any:
+        with self._send(method, path, signed=signed, **arguments) as response:
+            return response.json() if response.content else None
+
+    def _send(self, method: str, path: str, *, stream: bool = False, signed: bool = True, **arguments: Any) -> _Reply:
+        headers = {"Content-Type": "application/json", **arguments.pop("headers", {})}
+        if signed:
+            headers |= self._authorization()
+        timeout = arguments.pop("timeout", None)
+        request = self._http.build_request(method, path, headers=headers, **arguments)
+        if timeout is not None:
+            request.extensions["timeout"] = timeout.as_dict()
+        try:
+            response = self._http.send(request, stream=stream)
+            if response.is_error and stream:
+                response.read()
+        except httpx.TransportError as exc:
+            raise UnreachableError(
+                f"the hub at {self._http.base_url} did not answer",
+                code="hub-unreachable",
+                why=type(exc).__name__,
+                hint="check the address, the proxy and the hub; work goes on here and is sent later",
+            ) from exc
+        if response.is_error:
+            raise _problem(response)
+        return _Reply(response)
+
+
+class _Reply:
+    """A response as a context, closed at its end whether it was streamed or not."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+
+    def __enter__(self) -> httpx.Response:
+        return self._response
+
+    def __exit__(self, *_: object) -> None:
+        self._response.close()
+
+
+def _problem(response: httpx.Response) -> InsituError:
+    try:
+        fields = {key: value for key, value in response.json().items() if isinstance(value, str)}
+        code = int(response.json().get("exit_code", 1))
+    except (ValueError, AttributeError):
+        fields, code = {"what": f"the hub answered {response.status_code}"}, 1
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        return AuthenticationError(fields.get("what", "the hub does not know this site"), code=fields.get("code"))
+    if response.status_code == httpx.codes.CONFLICT:
+        return ConflictError(fields.get("what", "conflict"), code=fields.get("code"), hint=fields.get("hint", ""))
+    if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+        return UnreachableError(
+            fields.get("what", f"the hub answered {response.status_code}"), code="hub-failed", hint="it is tried again"
+        )
+    return error_from_dict(fields, exit_code=code)

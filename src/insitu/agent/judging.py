@@ -1,0 +1,91 @@
+"""Runs the gate's judge over what a job wrote: a process of its own, confined, with limits.
+
+A judge that crashes, hangs or says nothing has let nothing out: each declared
+output is then held, with the rule `not-readable`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from insitu.agent.catalogue import DatasetVersion
+from insitu.agent.site import Site
+from insitu.agent.store import AttemptRow
+from insitu.agent.workspace import Workspace
+from insitu.domain.digests import Digest
+from insitu.domain.outputs import Decision, OutputType, Verdict
+from insitu.gate.judgement import Candidate, JudgeLimits, JudgeRequest, judge_request_json, parse_judge_reply
+from insitu.intake.client import logged_outputs
+from insitu.sandbox.confine import confined_argv
+from insitu.wire.jobs import Target, VerifiedJob
+
+_TIME_S = 300.0
+_MEMORY_BYTES = 4 << 30
+
+
+def judge(
+    site: Site, space: Workspace, job: VerifiedJob, row: AttemptRow, data: list[tuple[str, DatasetVersion]]
+) -> list[Decision]:
+    """A decision for every output that the job declared. Never raises for what the job wrote."""
+    candidates = _candidates(space, job)
+    target = Target.model_validate(row.details["target"])
+    request = JudgeRequest(
+        policy=site.policy.text,
+        contract=job.job.contract,
+        candidates=tuple(candidates),
+        index_dirs=tuple(version.index for _, version in data),
+        lock_packages=site.environments.packages(Digest(target.lock)),
+        out_dir=space.out,
+        limits=JudgeLimits(time_s=_TIME_S),
+    )
+    missing = [_missing(name) for name in job.job.outputs if name not in {found.output for found in candidates}]
+    if not candidates:
+        return missing
+    uid = site.settings.gate_gid
+    space.make_out(uid)
+    argv = confined_argv(
+        [sys.executable, "-m", "insitu.gate.judge"], uid=uid, gid=uid, memory_bytes=_MEMORY_BYTES, cpu_s=int(_TIME_S)
+    )
+    try:
+        done = subprocess.run(  # noqa: S603 - our own program, confined
+            argv, input=judge_request_json(request).encode(), capture_output=True, timeout=_TIME_S, check=True
+        )
+        decided = {decision.name: decision for decision in parse_judge_reply(done.stdout.decode())}
+    except (subprocess.SubprocessError, ValueError, OSError):
+        decided = {}
+    return [*(decided.get(found.output) or _not_read(found) for found in candidates), *missing]
+
+
+def _candidates(space: Workspace, job: VerifiedJob) -> list[Candidate]:
+    """Each declared output that was written: as a folder of outputs, or logged through MLflow."""
+    logged = logged_outputs(space.intake)
+    found: list[Candidate] = []
+    for name, output in job.job.outputs.items():
+        for path in (space.frozen / name, logged.get(name)):
+            if path is not None and Path(path).exists():
+                found.append(Candidate(output=name, type=OutputType(output.type), path=Path(path)))
+                break
+    return found
+
+
+def _missing(name: str) -> Decision:
+    return Decision(
+        name=name,
+        verdict=Verdict.KEPT,
+        rule="not-written",
+        measure="nothing was written",
+        hint=f"write it to $INSITU_OUTPUTS/{name}, or log the model under the name {name!r}",
+    )
+
+
+def _not_read(candidate: Candidate) -> Decision:
+    return Decision(
+        name=candidate.output,
+        verdict=Verdict.HELD,
+        rule="not-readable",
+        measure="the judge ended without a decision",
+        hint="a steward looks at it; a simpler format may help",
+        not_checked=("all",),
+    )

@@ -1,0 +1,207 @@
+"""The agent process: builds a site's parts, keeps them together, and stops without breaking a job.
+
+One agent per folder, by a file lock. Stopping (SIGTERM, or the process being
+killed) leaves sandboxes running; the next start adopts them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from insitu.agent.assignments import Assignments
+from insitu.agent.console import Console
+from insitu.agent.deployments import Deployments
+from insitu.agent.environments import Environments
+from insitu.agent.folder import SiteFolder
+from insitu.agent.hub_link import HubLink
+from insitu.agent.ledger import Ledger
+from insitu.agent.policy_file import PolicyFile
+from insitu.agent.settings import AgentSettings, load_settings
+from insitu.agent.site import Site
+from insitu.agent.steward import Steward
+from insitu.agent.store import Store
+from insitu.agent.sync import HubConversation
+from insitu.domain.digests import Digest, parse_digest
+from insitu.domain.errors import ConflictError
+from insitu.images.base import UnpackedBase, unpack_base
+from insitu.images.layout import OciLayout
+from insitu.intake.client import IntakePool
+from insitu.sandbox.confine import confined_argv
+from insitu.sandbox.contract import SandboxSettings, choose
+from insitu.sandbox.keeper_pool import KeeperPool
+from insitu.wire.keys import SigningKey
+from insitu.wire.ledger import GENESIS, LedgerEntry
+from insitu.wire.sync import Capacity
+
+_log = logging.getLogger("insitu.agent")
+
+_INTAKE_MEMORY = 1 << 30
+
+
+def run_agent(root: Path, stop: threading.Event, *, ready: Callable[[Site], None] = lambda _: None) -> None:
+    """Run a site until `stop` is set.
+
+    Args:
+        root: the site's folder.
+        stop: set it to end the agent; jobs go on.
+        ready: called once, when the agent serves its console and talks to its hub.
+
+    Raises:
+        NotFoundError: the folder is not a site's.
+        ConflictError: another agent runs with it.
+        UnavailableError: no sandbox works here, or the key can't be read.
+    """
+    folder = SiteFolder(root)
+    settings = load_settings(folder)
+    with only_one(folder), build_site(folder, settings) as site:
+        _serve(site, stop, ready)
+
+
+def _serve(site: Site, stop: threading.Event, ready: Callable[[Site], None]) -> None:
+    wishes: list[HubConversation] = []
+
+    def changed() -> None:
+        for conversation in wishes:
+            conversation.changed()
+
+    assignments = Assignments(site, changed=changed)
+    deployments = Deployments(site, changed=changed)
+    conversation = HubConversation(
+        site,
+        assignments,
+        deployments,
+        capacity=capacity(site.settings),
+        version=version("insitu"),
+        started_at=datetime.now(UTC),
+    )
+    wishes.append(conversation)
+    steward = Steward(
+        folder=site.folder,
+        store=site.store,
+        ledger=site.ledger,
+        policy=site.policy,
+        wake=assignments.wake,
+        changed=changed,
+        gate_gid=_gate_gid(site.settings),
+    )
+    console = Console(site.folder.console, steward)
+    try:
+        assignments.resume()
+        deployments.start()
+        conversation.start()
+        ready(site)
+        stop.wait()
+    finally:
+        conversation.stop()
+        console.close()
+        assignments.detach()
+        deployments.close()
+
+
+@contextmanager
+def build_site(folder: SiteFolder, settings: AgentSettings) -> Iterator[Site]:
+    """A site's parts, made in the order in which they can fail cheaply, and let go in the end."""
+    folder.make(gate_gid=_gate_gid(settings))
+    key = SigningKey.load(folder.key)
+    sandbox_settings = SandboxSettings(state_dir=folder.run / "sandbox")
+    sandbox = choose(settings.sandbox, sandbox_settings)
+    base = _base(folder, settings)
+    store = Store(folder.database)
+    ledger = Ledger(folder.ledger)
+    if ledger.head.entries == 0:
+        ledger.append(_opened(settings))
+    link = HubLink(settings.hub, site=settings.site, key=key, ca_file=settings.ca_file)
+    keepers = KeeperPool(settings.warm, sandbox=sandbox.name, settings=sandbox_settings)
+    intakes = IntakePool(settings.warm, _intake_argv(settings))
+    try:
+        yield Site(
+            folder=folder,
+            settings=settings,
+            store=store,
+            ledger=ledger,
+            policy=PolicyFile(folder.policy),
+            link=link,
+            key=key,
+            base=base,
+            sandbox=sandbox,
+            keepers=keepers,
+            intakes=intakes,
+            environments=Environments(
+                folder.cache, base, index_url=settings.index_url, offline=settings.offline
+            ),
+            now=lambda: store.floor_clock(datetime.now(UTC)),
+        )
+    finally:
+        intakes.close()
+        keepers.close()
+        link.close()
+        ledger.close()
+        store.close()
+
+
+def _base(folder: SiteFolder, settings: AgentSettings) -> UnpackedBase:
+    digest: Digest = parse_digest(settings.base or "")
+    return unpack_base(OciLayout(Path(settings.base_layout), create=False), digest, folder.bases)
+
+
+def _opened(settings: AgentSettings) -> LedgerEntry:
+    return LedgerEntry(seq=0, at=datetime.now(UTC), kind="opened", name=settings.site, prev=GENESIS)
+
+
+def _gate_gid(settings: AgentSettings) -> int | None:
+    return settings.gate_gid if os.geteuid() == 0 else None
+
+
+def _intake_argv(settings: AgentSettings) -> Callable[[], list[str]]:
+    """Starts a gate process with no network, no keys and its own uid."""
+
+    def argv() -> list[str]:
+        return confined_argv(
+            [sys.executable, "-m", "insitu.intake"],
+            uid=settings.gate_gid,
+            gid=settings.gate_gid,
+            memory_bytes=_INTAKE_MEMORY,
+            cpu_s=0,
+        )
+
+    return argv
+
+
+@contextmanager
+def only_one(folder: SiteFolder) -> Iterator[None]:
+    """Hold the site's lock.
+
+    Raises:
+        ConflictError: another agent holds it.
+    """
+    with folder.lock.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            raise ConflictError(
+                f"another agent runs with {folder.root}",
+                code="agent-running",
+                hint="one site has one agent; end the other one first",
+            ) from exc
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield
+
+
+def capacity(settings: AgentSettings) -> Capacity:
+    """What all jobs together may have here."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Capacity(
+        cpus=settings.cpus or float(os.cpu_count() or 1),
+        memory_bytes=settings.memory or memory * 3 // 4,
+        slots=settings.slots,
+    )

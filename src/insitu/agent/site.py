@@ -1,0 +1,40 @@
+"""What every step at a site needs, made once in `main` and passed on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from insitu.agent.environments import Environments
+from insitu.agent.folder import SiteFolder
+from insitu.agent.hub_link import HubLink
+from insitu.agent.ledger import Ledger
+from insitu.agent.policy_file import PolicyFile
+from insitu.agent.settings import AgentSettings
+from insitu.agent.store import Store
+from insitu.images.base import UnpackedBase
+from insitu.intake.client import IntakePool
+from insitu.sandbox.contract import Sandbox
+from insitu.sandbox.keeper_pool import KeeperPool
+from insitu.wire.keys import SigningKey
+
+
+@dataclass(frozen=True)
+class Site:
+    """One site's parts. Holds no state of its own."""
+
+    folder: SiteFolder
+    settings: AgentSettings
+    store: Store
+    ledger: Ledger
+    policy: PolicyFile
+    link: HubLink
+    key: SigningKey
+    base: UnpackedBase
+    sandbox: Sandbox
+    keepers: KeeperPool
+    intakes: IntakePool
+    environments: Environments
+    now: Callable[[], datetime]
+    """The site's clock, floored by the latest time it has recorded."""

@@ -1,0 +1,333 @@
+"""What a site does for an attempt in each state: the lifecycle on one screen.
+
+    assigned ──accept──► preparing ──prepare──► running ──run──► judging ──judge──► releasing ──release──► succeeded
+                                                                              └────► held (a steward's verdict) ┘
+
+Every step may be repeated after a crash and ends in the same place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from insitu.agent import judging, releasing
+from insitu.agent.accept import check_may_run
+from insitu.agent.attempt import Attempt, Next
+from insitu.agent.catalogue import DatasetVersion, check_unchanged, list_datasets
+from insitu.agent.workspace import unpack_code
+from insitu.domain.digests import Digest
+from insitu.domain.errors import DeniedError, InsituError, NotFoundError, UnavailableError
+from insitu.domain.jobs import FailureClass, JobState
+from insitu.intake.client import EventReader, IntakeHandle
+from insitu.sandbox.keeper_pool import KeeperHandle, KeeperRequest, adopt
+from insitu.sandbox.spec import Limits, Mount, SandboxResult, SandboxSpec
+from insitu.wire.job_file import command_line
+from insitu.wire.jobs import Target, check_fresh
+
+FAILURE_OF: Mapping[JobState, FailureClass] = {
+    JobState.ASSIGNED: FailureClass.POLICY,
+    JobState.PREPARING: FailureClass.ENVIRONMENT,
+    JobState.RUNNING: FailureClass.SANDBOX,
+    JobState.JUDGING: FailureClass.SANDBOX,
+    JobState.RELEASING: FailureClass.LOST,
+}
+
+_SCRATCH_BYTES = 1 << 30
+_FINISH_S = 10.0
+
+
+# -- assigned → preparing ----------------------------------------------------------------------------------------------
+
+
+def accept(attempt: Attempt) -> Next:
+    """Signature, freshness, replay, policy: in that order, before code is fetched or data is touched."""
+    site, row = attempt.site, attempt.row
+    policy = site.policy.require()
+    job = attempt.verified
+    document = job.document
+    if not site.store.is_accepted(job.envelope_digest):
+        check_fresh(document.signed_at, document.expires_at, now=site.now())
+    target = check_may_run(
+        job,
+        policy,
+        base=site.base.digest,
+        offered={(known.name, known.version): known.digest for known in list_datasets(site.folder)},
+        runs_of=site.store.runs_of,
+        now=site.now(),
+    )
+    first = site.store.accept(
+        envelope=job.envelope_digest,
+        nonce=document.nonce,
+        job_id=row.job_id,
+        expires_at=document.expires_at,
+        datasets=[f"{pin.name}@{pin.version}" for pin in document.datasets],
+    )
+    if first != row.job_id:
+        raise DeniedError(
+            "this signed job was accepted before under another id",
+            code="replayed",
+            rule="nonce",
+            measure=row.job_id,
+            limit="one job per envelope",
+            hint="submit it again; a new signature is a new job",
+        )
+    return Next(
+        JobState.PREPARING,
+        details={"signer": {job.signer_name: job.signer}, "target": target.model_dump()},
+    )
+
+
+# -- preparing → running -----------------------------------------------------------------------------------------------
+
+
+def prepare(attempt: Attempt) -> Next:
+    """Code, packages and data are put ready; then the gate's process, then the sandbox."""
+    site, job = attempt.site, attempt.verified
+    target = Target.model_validate(attempt.row.details["target"])
+    code = _code(attempt, Digest(job.document.code))
+    environment = site.environments.ready(Digest(target.lock), site.link.fetch_blob)
+    try:
+        data = attempt.datasets
+        for _, version in data:
+            check_unchanged(version, site.folder)
+    except (InsituError, NotFoundError) as exc:
+        return Next.failed(FailureClass.DATA, exc)
+    uid = site.store.take_uid(attempt.row, first=site.settings.first_uid + 1)
+    attempt.intake = site.intakes.start(_intake_request(attempt, data))
+    attempt.workspace.make_outputs(uid)
+    spec = _sandbox_spec(attempt, code, environment, data, uid)
+    request = KeeperRequest(
+        spec=spec,
+        sandbox=site.sandbox.name,
+        state_dir=attempt.workspace.keeper,
+        streams_socket=attempt.workspace.control,
+    )
+    attempt.keeper = site.keepers.start(request)
+    return Next(JobState.RUNNING, details={"uid": uid})
+
+
+def _code(attempt: Attempt, digest: Digest) -> Any:
+    site = attempt.site
+    folder = site.folder.cache / "code" / digest.removeprefix("sha256:")
+    if not folder.exists():
+        snapshot = folder.with_suffix(".tar")
+        snapshot.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        site.link.fetch_blob(digest, snapshot)
+        with contextlib.suppress(FileExistsError):
+            unpack_code(snapshot, folder)
+        snapshot.unlink(missing_ok=True)
+    return folder
+
+
+def run_id_inside(job_id: str) -> str:
+    """The job's run as the script sees it: 32 hex digits, mapped to MLflow's own at the hub."""
+    return hashlib.sha256(f"insitu-run/{job_id}".encode()).hexdigest()[:32]
+
+
+def _intake_request(attempt: Attempt, data: list[tuple[str, DatasetVersion]]) -> dict[str, Any]:
+    site, job, space = attempt.site, attempt.verified, attempt.workspace
+    contract = job.job.contract
+    return {
+        "job_id": attempt.row.job_id,
+        "attempt": attempt.row.attempt,
+        "run_id": run_id_inside(attempt.row.job_id),
+        "experiment_id": "1",
+        "experiment_name": job.job.experiment_name,
+        "policy": site.policy.text,
+        "contract": {
+            "metrics": list(contract.metrics),
+            "outputs": [
+                {"name": out.name, "type": out.type.value, "register": out.register, "max_bytes": out.max_bytes}
+                for out in contract.outputs
+            ],
+        },
+        "index_dirs": [str(version.index) for _, version in data],
+        "socket": str(space.socket),
+        "control": str(space.control),
+        "state_dir": str(space.intake),
+        "script_root": "/job/code",
+        "tags": dict(job.job.tags),
+    }
+
+
+def _sandbox_spec(
+    attempt: Attempt, code: Any, environment: Any, data: list[tuple[str, DatasetVersion]], uid: int
+) -> SandboxSpec:
+    site, job, space = attempt.site, attempt.verified, attempt.workspace
+    policy = site.policy.require()
+    mounts = [
+        Mount(source=code, target="/job/code"),
+        Mount(source=environment, target="/opt/env"),
+        Mount(source=space.outputs, target="/job/outputs", writable=True),
+        *(Mount(source=version.data, target=f"/job/inputs/{name}") for name, version in data),
+    ]
+    return SandboxSpec(
+        name=f"insitu-{attempt.row.job_id}-{attempt.row.attempt}",
+        rootfs=site.base.rootfs,
+        argv=("/bin/sh", "-c", f"exec {command_line(job.job)}"),
+        env=_environment(attempt, data),
+        workdir="/job/code",
+        mounts=tuple(mounts),
+        gate_socket=space.socket,
+        limits=Limits(
+            memory_bytes=job.job.resources.memory,
+            cpus=job.job.resources.cpus,
+            processes=policy.sandbox.processes,
+            wall_s=job.job.limits.timeout,
+            scratch_bytes=_SCRATCH_BYTES,
+        ),
+        uid=uid,
+        gid=uid,
+    )
+
+
+def _environment(attempt: Attempt, data: list[tuple[str, DatasetVersion]]) -> dict[str, str]:
+    """All that the job's environment holds: an allow-list, nothing of the agent's own."""
+    job = attempt.verified.job
+    threads = str(max(1, int(job.resources.cpus)))
+    return {
+        "PATH": "/opt/env/bin:/usr/local/bin:/usr/bin:/bin",
+        "HOME": "/tmp",  # noqa: S108 - the sandbox's own scratch
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+        "MLFLOW_TRACKING_URI": "http://127.0.0.1:5000",
+        "MLFLOW_EXPERIMENT_NAME": job.experiment_name,
+        "MLFLOW_RUN_ID": run_id_inside(attempt.row.job_id),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+        "GIT_PYTHON_REFRESH": "quiet",
+        "INSITU_JOB_ID": attempt.row.job_id,
+        "INSITU_OUTPUTS": "/job/outputs",
+        **{f"INSITU_INPUT_{name.upper()}": f"/job/inputs/{name}" for name, _ in data},
+    }
+
+
+# -- running → judging -------------------------------------------------------------------------------------------------
+
+
+def run(attempt: Attempt) -> Next:
+    """Pass on what the gate lets out while the sandbox runs; then see how it ended."""
+    keeper = attempt.keeper or adopt(attempt.workspace.keeper)
+    if attempt.intake is None:
+        attempt.intake = IntakeHandle.attach(attempt.workspace.control)
+    pump = threading.Thread(target=_pump, args=(attempt,), name=f"pump-{attempt.row.job_id}", daemon=True)
+    pump.start()
+    result = _wait(attempt, keeper)
+    if result is None:  # the agent stops; the sandbox goes on
+        return Next(JobState.RUNNING)
+    finished = attempt.intake is not None and attempt.intake.finish(_FINISH_S)
+    pump.join(timeout=_FINISH_S)
+    _read_events(attempt)
+    if result.reason == "exited" and result.exit_code == 0:
+        if not finished:
+            lost = InsituError("the gate's process of this job ended early, so its outputs can't be judged", code="gate-lost")
+            return Next.failed(FailureClass.SANDBOX, lost)
+        return Next(JobState.JUDGING)
+    return _ended_badly(attempt, result)
+
+
+def _wait(attempt: Attempt, keeper: KeeperHandle | SandboxResult | None) -> SandboxResult | None:
+    if keeper is None:
+        raise InsituError("the sandbox of this job is gone and left no result", code="sandbox-lost")
+    if isinstance(keeper, SandboxResult):
+        return keeper
+    attempt.keeper = keeper
+    if attempt.cancelled.is_set():
+        keeper.stop()
+    while not attempt.detached.is_set():
+        result = keeper.wait(0.5)
+        if result is not None:
+            return result
+    return None
+
+
+def _pump(attempt: Attempt) -> None:
+    """Gate's events into the stream, as they come."""
+    if attempt.intake is None:
+        return
+    for _ in attempt.intake.notifications():
+        _read_events(attempt)
+        if attempt.detached.is_set():
+            return
+
+
+def _read_events(attempt: Attempt) -> None:
+    reader = EventReader(attempt.workspace.intake / "events.jsonl")
+    with attempt.reading:
+        lines, offset = reader.read(attempt.stream.intake_offset)
+        if lines:
+            events = [json.loads(line) for line in lines]
+            attempt.stream.add(events, intake_offset=offset)
+
+
+_WORDS: Mapping[str, tuple[FailureClass, str, str, str]] = {
+    "timeout": (FailureClass.LIMITS, "timeout", "the job ran longer than its time limit", "raise limits.timeout"),
+    "memory": (FailureClass.LIMITS, "memory", "the job used more memory than its limit", "raise resources.memory"),
+    "selftest": (
+        FailureClass.SANDBOX,
+        "self-test",
+        "the sandbox's self-test refused to start the job",
+        "at the site: `insitu doctor`",
+    ),
+    "failed_to_start": (
+        FailureClass.SANDBOX,
+        "start",
+        "the sandbox could not start",
+        "at the site: `insitu doctor`",
+    ),
+    "lost": (FailureClass.LOST, "lost", "the site can't tell what became of the sandbox", "submit it again"),
+}
+
+
+def _ended_badly(attempt: Attempt, result: SandboxResult) -> Next:
+    reason = str(result.reason)
+    if reason == "stopped" or (attempt.cancelled.is_set() and reason == "exited"):
+        return Next(JobState.CANCELLED)
+    if reason == "exited":
+        return Next(
+            JobState.FAILED,
+            event={
+                "failure": FailureClass.SCRIPT.value,
+                "code": "script-failed",
+                "what": f"the job's command ended with exit code {result.exit_code}",
+                "hint": "see `insitu job logs`; of an exception only its type and the script's own frames leave the site",
+                "exit_code": result.exit_code,
+            },
+        )
+    failure, code, what, hint = _WORDS.get(reason, _WORDS["lost"])
+    return Next(
+        JobState.FAILED,
+        event={"failure": failure.value, "code": code, "what": what, "hint": hint, "measure": result.detail[:200]},
+    )
+
+
+# -- judging → releasing | held | refused | succeeded ------------------------------------------------------------------
+
+
+def judge(attempt: Attempt) -> Next:
+    """The sandbox is gone. Freeze what it wrote, judge it, and queue what needs a person."""
+    attempt.workspace.freeze()
+    decisions = judging.judge(attempt.site, attempt.workspace, attempt.verified, attempt.row, attempt.datasets)
+    events = releasing.record(attempt, decisions)
+    attempt.stream.add(events)
+    return releasing.after_judging(attempt)
+
+
+def release(attempt: Attempt) -> Next:
+    """Ledger, then upload, then admission at the hub; again from wherever it stopped."""
+    return releasing.release_all(attempt)
+
+
+def clean(attempt: Attempt) -> None:
+    """Remove what nobody needs any more. Frozen and canonical copies of held items stay with the item."""
+    with contextlib.suppress(UnavailableError):
+        attempt.site.sandbox.destroy(f"insitu-{attempt.row.job_id}-{attempt.row.attempt}")
+    attempt.workspace.remove()

@@ -1,0 +1,318 @@
+"""What a site remembers between two starts: attempts, accepted envelopes, held items.
+
+Standard-library SQLite in one file, WAL with synchronous=FULL: a commit that
+returned is on disk. What left the site is not here but in the ledger.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from insitu.domain.jobs import JobState
+
+_SCHEMA = """
+create table if not exists accepted (
+    envelope text primary key,           -- digest of the envelope
+    nonce text not null unique,          -- remembered until it expires: the same envelope starts one job
+    job_id text not null,
+    expires_at text not null
+) strict;
+create table if not exists runs (
+    job_id text primary key,             -- one row per accepted job that used datasets, for policy's `runs`
+    datasets text not null
+) strict;
+create table if not exists attempts (
+    job_id text not null,
+    attempt integer not null,
+    fence integer not null,
+    state text not null,
+    envelope text not null,              -- JSON, as it arrived
+    details text not null default '{}',  -- JSON: what the steps left for each other
+    cancel integer not null default 0,
+    acked integer not null default 0,    -- last sequence number that the hub holds
+    over integer not null default 0,     -- final here and everything about it acknowledged
+    primary key (job_id, attempt)
+) strict;
+create table if not exists items (
+    id text primary key,                 -- r-<hex>: one judged output
+    job_id text not null,
+    attempt integer not null,
+    output text not null,
+    state text not null,                 -- held | releasing | released | rejected | refused
+    digest text not null,
+    decision text not null,              -- JSON of the gate's decision
+    details text not null default '{}',
+    at text not null
+) strict;
+create table if not exists deployments (
+    name text primary key,
+    revision integer not null,
+    envelope text not null,
+    details text not null default '{}'
+) strict;
+create table if not exists uids (             -- host uids that jobs have now
+    uid integer primary key,
+    job_id text not null,
+    attempt integer not null
+) strict;
+create table if not exists clock (id integer primary key check (id = 1), latest text not null) strict;
+"""
+
+
+@dataclass
+class AttemptRow:
+    """One attempt as this site holds it."""
+
+    job_id: str
+    attempt: int
+    fence: int
+    state: JobState
+    envelope: dict[str, Any]
+    details: dict[str, Any] = field(default_factory=dict)
+    cancel: bool = False
+    acked: int = 0
+    over: bool = False
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return (self.job_id, self.attempt)
+
+
+@dataclass
+class ItemRow:
+    """One judged output that was not simply released: the steward's queue and its history."""
+
+    id: str
+    job_id: str
+    attempt: int
+    output: str
+    state: str
+    digest: str
+    decision: dict[str, Any]
+    details: dict[str, Any]
+    at: datetime
+
+
+class Store:
+    """The agent's database. Safe for threads: one connection, one lock, short transactions."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db.row_factory = sqlite3.Row
+        self._db.execute("pragma journal_mode=wal")
+        self._db.execute("pragma synchronous=full")
+        self._db.executescript(_SCHEMA)
+        path.chmod(0o600)
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._db.execute("begin immediate")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("rollback")
+                raise
+            self._db.execute("commit")
+
+    def _read(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        with self._lock:
+            return self._db.execute(sql, values).fetchall()
+
+    # -- attempts ------------------------------------------------------------------------------------------------------
+
+    def put_assignment(self, job_id: str, attempt: int, fence: int, envelope: dict[str, Any]) -> bool:
+        """Record an offered attempt; False if it was known. An attempt of an older fence is never recorded."""
+        with self._write() as db:
+            newest = db.execute("select max(fence) from attempts where job_id = ?", (job_id,)).fetchone()[0]
+            if newest is not None and newest >= fence:
+                return False
+            db.execute(
+                "insert into attempts (job_id, attempt, fence, state, envelope) values (?, ?, ?, ?, ?)",
+                (job_id, attempt, fence, JobState.ASSIGNED.value, json.dumps(envelope)),
+            )
+            return True
+
+    def attempt(self, job_id: str, attempt: int) -> AttemptRow | None:
+        rows = self._read("select * from attempts where job_id = ? and attempt = ?", job_id, attempt)
+        return _attempt(rows[0]) if rows else None
+
+    def newest_attempt(self, job_id: str) -> AttemptRow | None:
+        rows = self._read("select * from attempts where job_id = ? order by attempt desc limit 1", job_id)
+        return _attempt(rows[0]) if rows else None
+
+    def open_attempts(self) -> list[AttemptRow]:
+        return [_attempt(row) for row in self._read("select * from attempts where over = 0 order by rowid")]
+
+    def save_state(self, row: AttemptRow, state: JobState, **details: object) -> None:
+        """Move an attempt on, with what the next step needs. On disk when it returns."""
+        row.details.update(details)
+        row.state = state
+        with self._write() as db:
+            db.execute(
+                "update attempts set state = ?, details = ? where job_id = ? and attempt = ?",
+                (state.value, json.dumps(row.details), *row.key),
+            )
+
+    def set_cancel(self, job_id: str, attempt: int) -> None:
+        with self._write() as db:
+            db.execute("update attempts set cancel = 1 where job_id = ? and attempt = ?", (job_id, attempt))
+
+    def set_acked(self, job_id: str, attempt: int, acked: int) -> None:
+        with self._write() as db:
+            db.execute(
+                "update attempts set acked = max(acked, ?) where job_id = ? and attempt = ?", (acked, job_id, attempt)
+            )
+
+    def set_over(self, job_id: str, attempt: int) -> None:
+        with self._write() as db:
+            db.execute("update attempts set over = 1 where job_id = ? and attempt = ?", (job_id, attempt))
+            db.execute("delete from uids where job_id = ? and attempt = ?", (job_id, attempt))
+
+    def take_uid(self, row: AttemptRow, *, first: int) -> int:
+        """A host uid for the job's code that no other job here has now, the same one when asked again."""
+        with self._write() as db:
+            known = db.execute("select uid from uids where job_id = ? and attempt = ?", row.key).fetchone()
+            if known is not None:
+                return int(known[0])
+            taken = {uid for (uid,) in db.execute("select uid from uids")}
+            uid = next(uid for uid in range(first, first + len(taken) + 1) if uid not in taken)
+            db.execute("insert into uids values (?, ?, ?)", (uid, *row.key))
+            return uid
+
+    # -- what was accepted ---------------------------------------------------------------------------------------------
+
+    def accept(self, *, envelope: str, nonce: str, job_id: str, expires_at: datetime, datasets: list[str]) -> str:
+        """Remember an envelope; the job id under which it was accepted, now or before.
+
+        A replay under another job id gets the first id back, and the caller refuses.
+        """
+        with self._write() as db:
+            known = db.execute("select job_id from accepted where envelope = ? or nonce = ?", (envelope, nonce))
+            first = known.fetchone()
+            if first is not None:
+                return str(first[0])
+            db.execute(
+                "insert into accepted values (?, ?, ?, ?)", (envelope, nonce, job_id, expires_at.isoformat())
+            )
+            db.execute("insert or ignore into runs values (?, ?)", (job_id, json.dumps(datasets)))
+            return job_id
+
+    def is_accepted(self, envelope: str) -> bool:
+        return bool(self._read("select 1 from accepted where envelope = ?", envelope))
+
+    def runs_of(self, dataset: str) -> int:
+        """How many accepted jobs have used a dataset, whichever version."""
+        rows = self._read("select datasets from runs")
+        return sum(dataset in {name.partition("@")[0] for name in json.loads(row[0])} for row in rows)
+
+    # -- the steward's queue -------------------------------------------------------------------------------------------
+
+    def put_item(self, item: ItemRow) -> None:
+        with self._write() as db:
+            db.execute(
+                "insert or ignore into items values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    item.id,
+                    item.job_id,
+                    item.attempt,
+                    item.output,
+                    item.state,
+                    item.digest,
+                    json.dumps(item.decision),
+                    json.dumps(item.details),
+                    item.at.isoformat(),
+                ),
+            )
+
+    def move_item(self, item: ItemRow, *, before: str, after: str, **details: object) -> bool:
+        """Guarded: False when the item is not (or no longer) in state `before`."""
+        item.details.update(details)
+        with self._write() as db:
+            changed = db.execute(
+                "update items set state = ?, details = ? where id = ? and state = ?",
+                (after, json.dumps(item.details), item.id, before),
+            ).rowcount
+        if changed:
+            item.state = after
+        return bool(changed)
+
+    def items(self, *, job_id: str | None = None) -> list[ItemRow]:
+        if job_id is None:
+            return [_item(row) for row in self._read("select * from items order by rowid desc")]
+        return [_item(row) for row in self._read("select * from items where job_id = ? order by rowid", job_id)]
+
+    def item(self, item_id: str) -> ItemRow | None:
+        rows = self._read("select * from items where id = ?", item_id)
+        return _item(rows[0]) if rows else None
+
+    # -- deployments ---------------------------------------------------------------------------------------------------
+
+    def put_deployment(self, name: str, revision: int, envelope: dict[str, Any]) -> None:
+        with self._write() as db:
+            db.execute(
+                "insert into deployments (name, revision, envelope) values (?, ?, ?) "
+                "on conflict (name) do update set revision = excluded.revision, envelope = excluded.envelope",
+                (name, revision, json.dumps(envelope)),
+            )
+
+    def deployments(self) -> dict[str, tuple[int, dict[str, Any]]]:
+        rows = self._read("select name, revision, envelope from deployments")
+        return {row[0]: (row[1], json.loads(row[2])) for row in rows}
+
+    def drop_deployment(self, name: str) -> None:
+        with self._write() as db:
+            db.execute("delete from deployments where name = ?", (name,))
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def floor_clock(self, now: datetime) -> datetime:
+        """`now`, but never earlier than the latest time recorded here: a clock set back revives nothing."""
+        rows = self._read("select latest from clock where id = 1")
+        latest = datetime.fromisoformat(rows[0][0]) if rows else datetime.fromtimestamp(0, UTC)
+        if now <= latest:
+            return latest
+        with self._write() as db:
+            db.execute("insert or replace into clock values (1, ?)", (now.isoformat(),))
+        return now
+
+
+def _attempt(row: sqlite3.Row) -> AttemptRow:
+    return AttemptRow(
+        job_id=row["job_id"],
+        attempt=row["attempt"],
+        fence=row["fence"],
+        state=JobState(row["state"]),
+        envelope=json.loads(row["envelope"]),
+        details=json.loads(row["details"]),
+        cancel=bool(row["cancel"]),
+        acked=row["acked"],
+        over=bool(row["over"]),
+    )
+
+
+def _item(row: sqlite3.Row) -> ItemRow:
+    return ItemRow(
+        id=row["id"],
+        job_id=row["job_id"],
+        attempt=row["attempt"],
+        output=row["output"],
+        state=row["state"],
+        digest=row["digest"],
+        decision=json.loads(row["decision"]),
+        details=json.loads(row["details"]),
+        at=datetime.fromisoformat(row["at"]),
+    )

@@ -1,0 +1,258 @@
+"""What an attempt tells the hub: numbered, on disk, in the ledger, and only then sent.
+
+    gate's events ─┐
+    the agent's own ┴► journal (numbers) ─► ledger entry (one per batch) ─► hub ─► acknowledged
+
+The journal is a file of JSON lines per attempt, so what happened while the hub
+was away arrives later, once and in order. A batch is fixed by its ledger entry:
+when sending fails it is that batch which is sent again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from insitu.agent.hub_link import HubLink
+from insitu.agent.ledger import Ledger
+from insitu.agent.store import Store
+from insitu.domain.digests import digest_of
+from insitu.domain.errors import AuthenticationError, InsituError, UnavailableError, UnreachableError
+from insitu.wire.events import EventBatch
+from insitu.wire.ledger import GENESIS, LedgerEntry
+
+_BATCH_EVENTS = 500
+_BATCH_GAP_S = 0.2  # between batches, in the long run
+_BURST = 8  # batches that may go at once after a pause, so that a first line is seen at once
+_RETRY_S = 2.0
+_FREE_KINDS = frozenset({"state", "kept", "decision"})  # closed schema: no text of the job's own
+
+
+@dataclass(frozen=True)
+class About:
+    """Whom and what an attempt's ledger entries name."""
+
+    job_id: str
+    attempt: int
+    fence: int
+    datasets: tuple[str, ...]
+    submitter: str
+    policy_version: int
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One journalled event as it will be sent."""
+
+    seq: int
+    kind: str
+    raw: bytes
+
+
+class AttemptStream:
+    """The way of one attempt's events to the hub. `add` returns when they are in the journal file."""
+
+    def __init__(
+        self,
+        path: Path,
+        about: About,
+        *,
+        store: Store,
+        ledger: Ledger,
+        link: HubLink,
+        may_spend: Callable[[About, int], bool],
+        clock: Callable[[], datetime],
+        acked: int,
+    ) -> None:
+        self._about, self._store, self._ledger, self._link = about, store, ledger, link
+        self._may_spend, self._clock = may_spend, clock
+        self._lock = threading.Condition()
+        self._waiting: deque[_Line] = deque()
+        self._sending: list[_Line] = []
+        self._entry: LedgerEntry | None = None
+        self._closing = False
+        self._stopped = False
+        self.dropped: Counter[str] = Counter()
+        self.refused: InsituError | None = None
+        self.intake_offset = 0
+        self._acked = acked
+        self._next_seq = 1
+        self._load(path)
+        self._file = path.open("ab", buffering=0)
+        self._thread = threading.Thread(target=self._send_loop, name=f"stream-{about.job_id}", daemon=True)
+        self._thread.start()
+
+    # -- in ------------------------------------------------------------------------------------------------------------
+
+    def add(self, events: Iterable[dict[str, Any]], *, intake_offset: int | None = None) -> None:
+        """Number events and journal them. What the budget has no room for stays, counted by kind."""
+        with self._lock:
+            lines: list[_Line] = []
+            for event in events:
+                line = self._number(event)
+                if line is not None:
+                    lines.append(line)
+            if intake_offset is not None:
+                self.intake_offset = intake_offset
+            if not lines:
+                return
+            tail = b"\t%d\n" % self.intake_offset
+            self._file.write(b"".join(line.raw + tail for line in lines))
+            self._waiting.extend(lines)
+            self._lock.notify_all()
+
+    def _number(self, event: dict[str, Any]) -> _Line | None:
+        kind = str(event["kind"])
+        numbered = {**event, "seq": self._next_seq}
+        numbered.setdefault("at", self._clock().isoformat())
+        raw = json.dumps(numbered, separators=(",", ":")).encode()
+        if kind not in _FREE_KINDS:
+            pending = sum(len(line.raw) for line in self._waiting if line.kind not in _FREE_KINDS)
+            if not self._may_spend(self._about, pending + len(raw)):
+                self.dropped[kind] += 1
+                return None
+        self._next_seq += 1
+        return _Line(self._next_seq - 1, kind, raw)
+
+    def drain(self, timeout_s: float | None = None) -> bool:
+        """Wait until the hub holds everything that was added; False if it took too long."""
+        with self._lock:
+            return self._lock.wait_for(lambda: self._stopped or self._is_empty(), timeout_s) and self._is_empty()
+
+    def _is_empty(self) -> bool:
+        return not self._waiting and not self._sending
+
+    @property
+    def acked(self) -> int:
+        return self._acked
+
+    def close(self) -> None:
+        """Stop sending. What is in the journal stays there for the next start."""
+        with self._lock:
+            self._closing = True
+            self._lock.notify_all()
+        self._thread.join(timeout=35)
+        self._file.close()
+
+    # -- after a restart -----------------------------------------------------------------------------------------------
+
+    def _load(self, path: Path) -> None:
+        if not path.exists():
+            return
+        data = path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole != len(data):
+            os.truncate(path, whole)  # torn by a crash; it was never in the ledger, so never sent
+        lines: list[_Line] = []
+        for row in data[:whole].splitlines():
+            raw, _, offset = row.rpartition(b"\t")
+            event = json.loads(raw)
+            lines.append(_Line(event["seq"], event["kind"], raw))
+            self.intake_offset = int(offset)
+        if lines:
+            self._next_seq = lines[-1].seq + 1
+        unsent = [line for line in lines if line.seq > self._acked]
+        for entry in self._ledger.batches_of(self._about.job_id, self._about.attempt):
+            if entry.last_seq > self._acked:
+                # Ledgered before the crash, perhaps sent: this very batch goes first.
+                self._entry = entry
+                self._sending = [line for line in unsent if entry.first_seq <= line.seq <= entry.last_seq]
+                unsent = [line for line in unsent if line.seq > entry.last_seq]
+                break
+        self._waiting.extend(unsent)
+
+    # -- out -----------------------------------------------------------------------------------------------------------
+
+    def _send_loop(self) -> None:
+        due = 0.0  # when the next batch would go if all went evenly (the generic cell rate algorithm)
+        while True:
+            with self._lock:
+                self._lock.wait_for(lambda: self._closing or not self._is_empty())
+                if self._closing:
+                    self._stop()
+                    return
+                pause = due - _BURST * _BATCH_GAP_S - time.monotonic()
+                if pause > 0 and not self._sending and len(self._waiting) < _BATCH_EVENTS:
+                    self._lock.wait_for(lambda: self._closing or len(self._waiting) >= _BATCH_EVENTS, pause)
+            due = max(due, time.monotonic()) + _BATCH_GAP_S
+            if not self._try_to_send():
+                return
+
+    def _try_to_send(self) -> bool:
+        """Send one batch; False when the hub refuses this attempt for good."""
+        try:
+            self._send_one()
+        except (UnreachableError, UnavailableError, AuthenticationError):
+            # Away, a full disk, or a clock that is off: kept here, tried again.
+            with self._lock:
+                self._lock.wait_for(lambda: self._closing, _RETRY_S)
+        except InsituError as exc:
+            # An older fence: another attempt holds the job, and this result is dropped, as it must be.
+            with self._lock:
+                self.refused = exc
+                self._waiting.clear()
+                self._sending.clear()
+                self._stop()
+            return False
+        return True
+
+    def _stop(self) -> None:
+        self._stopped = True
+        self._lock.notify_all()
+
+    def _send_one(self) -> None:
+        with self._lock:
+            if not self._sending:
+                self._sending = [self._waiting.popleft() for _ in range(min(_BATCH_EVENTS, len(self._waiting)))]
+                self._entry = None
+        if not self._sending:
+            return
+        if self._entry is None:
+            os.fdatasync(self._file.fileno())
+            self._entry = self._ledger.append(self._batch_entry(self._sending))
+        batch = EventBatch.model_validate(
+            {
+                "job_id": self._about.job_id,
+                "attempt": self._about.attempt,
+                "fence": self._about.fence,
+                "events": [json.loads(line.raw) for line in self._sending],
+                "entry": self._entry.seq,
+                "size_bytes": self._entry.size_bytes,
+            }
+        )
+        acked = self._link.send_events(batch)
+        with self._lock:
+            self._acked = max(self._acked, acked, self._sending[-1].seq)
+            self._sending, self._entry = [], None
+            self._store.set_acked(self._about.job_id, self._about.attempt, self._acked)
+            self._lock.notify_all()
+
+    def _batch_entry(self, lines: list[_Line]) -> LedgerEntry:
+        counted = [line for line in lines if line.kind not in _FREE_KINDS]
+        return LedgerEntry(
+            seq=0,
+            at=self._clock(),
+            kind="batch",
+            job_id=self._about.job_id,
+            attempt=self._about.attempt,
+            name="events",
+            datasets=list(self._about.datasets),
+            submitter=self._about.submitter,
+            decision="released",
+            rule="declared",
+            counts=dict(Counter(line.kind for line in lines)),
+            size_bytes=sum(len(line.raw) for line in counted),
+            digest=digest_of(b"\n".join(line.raw for line in lines)),
+            first_seq=lines[0].seq,
+            last_seq=lines[-1].seq,
+            policy_version=self._about.policy_version,
+            prev=GENESIS,
+        )

@@ -1,0 +1,213 @@
+"""The conversation with the hub: tell what is, hear what should be, act, and again.
+
+One thread long-polls; another reports at once when something here changed, so
+that the hub need not wait for the poll's end. A hub that is away is asked again
+with growing pauses; work at the site goes on meanwhile.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import random
+import threading
+from collections.abc import Callable
+from datetime import datetime
+
+from insitu.agent.assignments import Assignments
+from insitu.agent.catalogue import list_datasets
+from insitu.agent.deployments import Deployments
+from insitu.agent.ledger import Ledger
+from insitu.agent.site import Site
+from insitu.domain.errors import InsituError, SignatureError
+from insitu.wire.keys import parse_verify_key
+from insitu.wire.ledger import GENESIS, LedgerEntry
+from insitu.wire.sync import BaseOffer, Capacity, HeadReport, SyncReply, SyncRequest, head_message
+
+_log = logging.getLogger("insitu.agent")
+
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 20.0
+_STATUS_EVERY_S = 3600.0
+
+
+class HubConversation:
+    """Keeps hub and site in agreement until `stop`."""
+
+    def __init__(
+        self,
+        site: Site,
+        assignments: Assignments,
+        deployments: Deployments,
+        *,
+        capacity: Capacity,
+        version: str,
+        started_at: datetime,
+        on_contact: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        self._site, self._assignments, self._deployments = site, assignments, deployments
+        self._capacity, self._version, self._started_at = capacity, version, started_at
+        self._on_contact = on_contact
+        self._stop = threading.Event()
+        self._changed = threading.Event()
+        self._revision = ""
+        self._applying = threading.Lock()
+        self._messages = 0
+        self._offered: set[str] = {entry.name for entry in site.ledger.entries() if entry.kind == "catalogue"}
+        self._checked_head = False
+        self._threads = [
+            threading.Thread(target=self._poll_loop, name="poll", daemon=True),
+            threading.Thread(target=self._report_loop, name="report", daemon=True),
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def changed(self) -> None:
+        """Something here is different: tell the hub soon."""
+        self._changed.set()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._changed.set()
+        self._note_status()
+
+    # -- loops ---------------------------------------------------------------------------------------------------------
+
+    def _poll_loop(self) -> None:
+        pause = _FIRST_PAUSE_S
+        while not self._stop.is_set():
+            try:
+                self._once(wait_s=self._site.settings.wait_s)
+                pause = _FIRST_PAUSE_S
+                self._on_contact(True)
+            except InsituError as exc:
+                self._on_contact(False)
+                _log.warning("%s (again in %.1f s)", exc.what, pause)
+                # Spread out, so that many agents don't come back in one moment.
+                self._stop.wait(pause * random.uniform(0.5, 1.5))  # noqa: S311 - not a secret
+                pause = min(pause * 2, _LONGEST_PAUSE_S)
+            except Exception:
+                _log.exception("the conversation with the hub failed")
+                self._stop.wait(pause)
+
+    def _report_loop(self) -> None:
+        while not self._stop.is_set():
+            self._changed.wait(_STATUS_EVERY_S)
+            if self._stop.is_set():
+                return
+            self._changed.clear()
+            try:
+                self._once(wait_s=0)
+            except InsituError as exc:
+                _log.debug("report: %s", exc.what)
+            except Exception:
+                _log.exception("reporting to the hub failed")
+            if self._messages > 1000:
+                self._note_status()
+
+    def _once(self, *, wait_s: float) -> None:
+        reply = self._site.link.sync(self._request(wait_s))
+        self._messages += 1
+        with self._applying:
+            self._check_head(reply)
+            self._assignments.apply(reply.assignments, reply.over)
+            self._deployments.apply(reply.deployments)
+            self._revision = reply.revision
+
+    # -- what is -------------------------------------------------------------------------------------------------------
+
+    def _request(self, wait_s: float) -> SyncRequest:
+        site = self._site
+        policy = site.policy.current()
+        offers = [known.as_offer() for known in list_datasets(site.folder)]
+        for offer in offers:
+            self._note_catalogue(f"{offer.name}@{offer.version}", offer.model_dump_json())
+        return SyncRequest(
+            agent_version=self._version,
+            started_at=self._started_at,
+            sandbox=site.sandbox.name,  # type: ignore[arg-type] - the schema refuses any other word
+            policy_version=policy.version if policy else 0,
+            bases=[BaseOffer(digest=site.base.digest, python=site.base.python, platform=site.base.platform)],
+            capacity=self._capacity,
+            datasets=offers,
+            attempts=self._assignments.reports(),
+            deployments=self._deployments.reports(),
+            head=self._signed_head(),
+            revision=self._revision,
+            wait_s=wait_s,
+        )
+
+    def _signed_head(self) -> HeadReport:
+        head = self._site.ledger.head
+        signature = self._site.key.sign(head_message(self._site.settings.site, head.entries, head.hash))
+        return HeadReport(entries=head.entries, hash=head.hash, signature=base64.b64encode(signature).decode())
+
+    def _note_catalogue(self, label: str, what: str) -> None:
+        """A dataset's name and schema are about to leave for the first time: into the ledger first."""
+        if label in self._offered:
+            return
+        self._site.ledger.append(
+            LedgerEntry(
+                seq=0,
+                at=self._site.now(),
+                kind="catalogue",
+                name=label,
+                datasets=[label],
+                decision="released",
+                rule="catalogue",
+                size_bytes=len(what),
+                prev=GENESIS,
+            )
+        )
+        self._offered.add(label)
+
+    def _note_status(self) -> None:
+        """Status messages have a closed schema; how many left is one entry for all of them."""
+        if not self._messages:
+            return
+        try:
+            self._site.ledger.append(
+                LedgerEntry(
+                    seq=0,
+                    at=self._site.now(),
+                    kind="status",
+                    name="sync",
+                    decision="released",
+                    rule="closed-schema",
+                    counts={"messages": self._messages},
+                    prev=GENESIS,
+                )
+            )
+            self._messages = 0
+        except InsituError as exc:
+            _log.warning("%s", exc.what)
+
+    # -- what the hub remembers ----------------------------------------------------------------------------------------
+
+    def _check_head(self, reply: SyncReply) -> None:
+        """If the hub countersigned more than is here, this ledger was rolled back: nothing leaves."""
+        if self._checked_head or reply.countersigned is None:
+            return
+        remembered = reply.countersigned
+        site = self._site.settings.site
+        try:
+            key = parse_verify_key(self._site.settings.hub_key)
+            signature = base64.b64decode(remembered.signature)
+            key.check(signature, head_message(site, remembered.entries, remembered.hash))
+        except (SignatureError, ValueError):
+            _log.warning("the hub's countersignature is not that of the key pinned at join")
+            return
+        self._checked_head = True
+        if not _extends(self._site.ledger, remembered):
+            self._site.ledger.freeze("the hub countersigned a head that this ledger does not contain")
+            _log.error("the ledger was rolled back or rewritten: nothing leaves until a steward reconciles it")
+
+
+def _extends(ledger: Ledger, remembered: HeadReport) -> bool:
+    if remembered.entries == 0:
+        return True
+    if remembered.entries > ledger.head.entries:
+        return False
+    return ledger.entries()[remembered.entries - 1].hash == remembered.hash

@@ -1,0 +1,145 @@
+"""A job's folders at the site: made, filled, frozen, removed.
+
+    jobs/<job>-<attempt>/
+        code/       the snapshot, read-only in the sandbox
+        outputs/    the only thing the job may write besides its scratch
+        gate/       the folder with the job's one socket
+        intake/     what the gate wrote down while it ran
+        keeper/     pid, result and self-test of the sandbox
+        frozen/     outputs after the sandbox is gone: nothing writes here any more
+        out/        canonical copies that the gate made; only these may leave
+        journal     numbered events
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from insitu.domain.errors import IntegrityError, UnavailableError
+
+_MAX_CODE_BYTES = 512 << 20
+_MAX_CODE_FILES = 20_000
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders of one attempt."""
+
+    root: Path
+
+    @property
+    def outputs(self) -> Path:
+        return self.root / "outputs"
+
+    @property
+    def gate(self) -> Path:
+        return self.root / "gate"
+
+    @property
+    def socket(self) -> Path:
+        return self.gate / "gate.sock"
+
+    @property
+    def control(self) -> Path:
+        return self.root / "intake" / "control.sock"
+
+    @property
+    def intake(self) -> Path:
+        return self.root / "intake"
+
+    @property
+    def keeper(self) -> Path:
+        return self.root / "keeper"
+
+    @property
+    def frozen(self) -> Path:
+        return self.root / "frozen"
+
+    @property
+    def out(self) -> Path:
+        return self.root / "out"
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "journal"
+
+    def make_outputs(self, uid: int) -> None:
+        """The folder that the job's own uid may write."""
+        self._make(self.outputs, uid)
+
+    def make_out(self, uid: int) -> None:
+        """The folder for canonical copies, which the judge writes."""
+        self._make(self.out, uid)
+
+    def _make(self, path: Path, uid: int) -> None:
+        path.mkdir(exist_ok=True)
+        path.chmod(0o700)
+        if os.geteuid() == 0:
+            os.chown(path, uid, uid)
+
+    def freeze(self) -> None:
+        """Take the outputs away from whoever may still hold them. Repeating it changes nothing.
+
+        A child process may outlive its parent and still write, so this runs only
+        after the sandbox is gone; the move then hides the old path as well.
+        """
+        if not self.frozen.exists() and self.outputs.exists():
+            self.outputs.rename(self.frozen)
+        for folder, _, files in os.walk(self.frozen):
+            for name in files:
+                path = Path(folder, name)
+                if stat.S_ISREG(path.lstat().st_mode):
+                    path.chmod(0o644, follow_symlinks=True)
+            os.chmod(folder, 0o755, follow_symlinks=False)  # noqa: PTH101 - Path.chmod can't refuse to follow here
+
+    def remove(self) -> None:
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+def unpack_code(snapshot: Path, target: Path) -> None:
+    """Unpack a code snapshot (a tar of plain files) into `target`, whole or not at all.
+
+    Raises:
+        IntegrityError: it holds anything but plain files and folders inside it.
+        UnavailableError: it is larger than a snapshot may be.
+    """
+    work = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        with tarfile.open(snapshot) as archive:
+            members = archive.getmembers()
+            if len(members) > _MAX_CODE_FILES or sum(member.size for member in members) > _MAX_CODE_BYTES:
+                raise UnavailableError(
+                    "the code snapshot is too large",
+                    code="code-too-large",
+                    measure=f"{len(members)} files",
+                    limit=f"{_MAX_CODE_FILES} files, 512 MiB",
+                    hint="list what the job does not need in .insituignore",
+                )
+            for member in members:
+                if not (member.isfile() or member.isdir()):
+                    raise IntegrityError("the code snapshot holds a link or a device", code="code-snapshot")
+                archive.extract(member, work, filter="data")
+    except (tarfile.TarError, OSError) as exc:
+        shutil.rmtree(work, ignore_errors=True)
+        raise IntegrityError("the code snapshot can't be unpacked", code="code-snapshot") from exc
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    _let_others_read(work)
+    work.replace(target)
+
+
+def _let_others_read(folder: Path) -> None:
+    """The job's own uid reads it through a read-only mount; nobody reaches it by its path."""
+    for parent, _, files in os.walk(folder):
+        os.chmod(parent, 0o755)  # noqa: PTH101 - one call per entry, no object
+        for name in files:
+            path = Path(parent, name)
+            path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)

@@ -1,0 +1,1 @@
+"""Ways to run one revision. `contract.py` says what each promises; `DRIVERS` names them."""

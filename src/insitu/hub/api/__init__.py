@@ -1,0 +1,1 @@
+"""HTTP to wire and back: no SQL and no rules."""

@@ -1,0 +1,1 @@
+"""What happens unasked: placing, recording, building, noticing who is away."""

@@ -1,0 +1,281 @@
+"""Jobs as they were accepted, and as people see them. What changes a job's state is in `job_states`."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import InstrumentedAttribute
+
+from insitu.domain.jobs import FINAL, JobState, QueueReason
+from insitu.hub.placement import WaitingJob
+from insitu.hub.store import outputs
+from insitu.hub.store.session import ReadSession, WriteSession
+from insitu.hub.store.tables import JobKeptRow, JobRow, JobValueRow, SiteRow
+from insitu.wire.envelopes import Envelope
+from insitu.wire.job_file import JobFile
+from insitu.wire.jobs import JobDocument
+from insitu.wire.people import JobView, Reason
+from insitu.wire.sync import Assignment
+
+_FINAL = [state.value for state in FINAL]
+
+
+@dataclass(frozen=True)
+class AcceptedJob:
+    """A job whose signature was checked against the key that its submitter registered."""
+
+    envelope: Envelope
+    document: JobDocument
+    job: JobFile
+    signer: str
+
+
+@dataclass(frozen=True)
+class JobFacts:
+    """Of a stored job: what the rules for cancelling, releasing and fetching ask for."""
+
+    id: str
+    submitter: str
+    state: JobState
+    site: str | None
+    attempt: int
+    fence: int
+    code: str
+    base: str
+    lock: str
+    run_id: str
+    experiment: str
+    datasets: tuple[Mapping[str, Any], ...]
+    outputs: Mapping[str, Any]
+
+
+def add(session: WriteSession, accepted: AcceptedJob, *, now: datetime) -> str:
+    document, job = accepted.document, accepted.job
+    row = JobRow(
+        id="j-" + secrets.token_hex(6),
+        envelope=accepted.envelope.model_dump(mode="json"),
+        envelope_digest=accepted.envelope.digest,
+        nonce=document.nonce,
+        submitter=document.submitter,
+        signer=accepted.signer,
+        name=job.display_name,
+        experiment=job.experiment_name,
+        tags=job.tags,
+        outputs={
+            out.name: {"type": out.type.value, "register": out.register, "max_bytes": out.max_bytes}
+            for out in job.contract.outputs
+        },
+        code=document.code,
+        targets=[target.model_dump() for target in document.targets],
+        datasets=[pin.model_dump() for pin in document.datasets],
+        compute=job.compute,
+        cpus=job.resources.cpus,
+        memory_bytes=job.resources.memory,
+        retries=job.retries,
+        state=JobState.QUEUED.value,
+        reason={"code": QueueReason.PLACING.name.lower(), "what": QueueReason.PLACING.value},
+        created_at=now,
+    )
+    session.add(row)
+    return row.id
+
+
+def id_by_envelope(session: ReadSession, digest: str) -> str | None:
+    return session.rows(select(JobRow.id).where(JobRow.envelope_digest == digest)).scalar_one_or_none()
+
+
+def nonce_is_used(session: ReadSession, nonce: str) -> bool:
+    return session.rows(select(JobRow.id).where(JobRow.nonce == nonce)).first() is not None
+
+
+def facts(session: ReadSession, job_id: str) -> JobFacts | None:
+    row = session.rows(
+        select(
+            JobRow.id,
+            JobRow.submitter,
+            JobRow.state,
+            JobRow.site,
+            JobRow.attempt,
+            JobRow.fence,
+            JobRow.code,
+            JobRow.base,
+            JobRow.lock,
+            JobRow.run_id,
+            JobRow.experiment,
+            JobRow.datasets,
+            JobRow.outputs,
+        ).where(JobRow.id == job_id)
+    ).one_or_none()
+    if row is None:
+        return None
+    return JobFacts(
+        id=row.id,
+        submitter=row.submitter,
+        state=JobState(row.state),
+        site=row.site,
+        attempt=row.attempt,
+        fence=row.fence,
+        code=row.code,
+        base=row.base,
+        lock=row.lock,
+        run_id=row.run_id,
+        experiment=row.experiment,
+        datasets=tuple(row.datasets),
+        outputs=row.outputs,
+    )
+
+
+def waiting(session: ReadSession) -> list[WaitingJob]:
+    rows = session.rows(
+        select(JobRow.id, JobRow.targets, JobRow.datasets, JobRow.compute, JobRow.cpus, JobRow.memory_bytes)
+        .where(JobRow.state == JobState.QUEUED.value)
+        .order_by(JobRow.number)
+    )
+    return [
+        WaitingJob(
+            id=row.id,
+            bases=tuple(target["base"] for target in row.targets),
+            datasets=frozenset((pin["name"], pin["version"], pin["digest"]) for pin in row.datasets),
+            compute=row.compute,
+            cpus=row.cpus,
+            memory_bytes=row.memory_bytes,
+        )
+        for row in rows
+    ]
+
+
+def names_blob(session: ReadSession, digest: str) -> bool:
+    """Whether a job names it as its code or as one of its locks."""
+    query = select(JobRow.id).where((JobRow.code == digest) | (JobRow.lock == digest)).limit(1)
+    return session.rows(query).first() is not None
+
+
+def site_may_fetch(session: ReadSession, site: str, digest: str) -> bool:
+    """Whether a job that this site has now names the blob."""
+    query = select(JobRow.id).where(
+        JobRow.site == site, JobRow.state.not_in(_FINAL), (JobRow.code == digest) | (JobRow.lock == digest)
+    )
+    return session.rows(query.limit(1)).first() is not None
+
+
+# -- for the agent -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Assigned:
+    assignment: Assignment
+    acknowledged: bool
+
+
+def assigned(session: ReadSession, site: str) -> list[Assigned]:
+    """Everything that the site should have, in the order of acceptance."""
+    rows = session.rows(
+        select(JobRow.id, JobRow.attempt, JobRow.fence, JobRow.envelope, JobRow.cancel_requested, JobRow.acknowledged)
+        .where(JobRow.site == site, JobRow.state.not_in(_FINAL), JobRow.state != JobState.QUEUED.value)
+        .order_by(JobRow.number)
+    )
+    return [
+        Assigned(
+            Assignment(
+                job_id=row.id,
+                attempt=row.attempt,
+                fence=row.fence,
+                envelope=Envelope.model_validate(row.envelope),
+                cancel=row.cancel_requested,
+            ),
+            row.acknowledged,
+        )
+        for row in rows
+    ]
+
+
+# -- for people --------------------------------------------------------------------------------------------------------
+
+
+def view(session: ReadSession, job_id: str, *, away_before: datetime) -> JobView | None:
+    found = _views(session, [JobRow.id == job_id], 1, away_before)
+    return found[0][1] if found else None
+
+
+def page(
+    session: ReadSession, *, states: Sequence[JobState], limit: int, before: int | None, away_before: datetime
+) -> tuple[list[JobView], str]:
+    """Newest first; the second value asks for the page after this one, empty when there is none."""
+    conditions: list[Any] = [JobRow.state.in_([state.value for state in states])] if states else []
+    if before is not None:
+        conditions.append(JobRow.number < before)
+    found = _views(session, conditions, limit, away_before)
+    return [job for _, job in found], str(found[-1][0]) if len(found) == limit else ""
+
+
+def _views(session: ReadSession, conditions: list[Any], limit: int, away_before: datetime) -> list[tuple[int, JobView]]:
+    rows = session.rows(
+        select(JobRow, SiteRow.last_seen_at)
+        .outerjoin(SiteRow, SiteRow.name == JobRow.site)
+        .where(*conditions)
+        .order_by(JobRow.number.desc())
+        .limit(limit)
+    ).all()
+    ids = [row.id for row, _ in rows]
+    values, kept, decided = _values(session, ids), _kept(session, ids), outputs.of_jobs(session, ids)
+    views: list[tuple[int, JobView]] = []
+    for row, seen_at in rows:
+        away = row.site is not None and row.state not in _FINAL and (seen_at is None or seen_at <= away_before)
+        view = _view(row, values.get(row.id, {}), link="away" if away else "")
+        changes = {"kept": kept.get(row.id, {}), "outputs": decided.get(row.id, [])}
+        views.append((row.number, view.model_copy(update=changes)))
+    return views
+
+
+def _view(row: JobRow, values: Mapping[str, Mapping[str, Any]], *, link: str) -> JobView:
+    return JobView(
+        id=row.id,
+        name=row.name,
+        state=JobState(row.state),
+        reason=Reason.model_validate(row.reason),
+        link=link,
+        site=row.site or "",
+        attempt=row.attempt,
+        submitter=row.submitter,
+        experiment=row.experiment,
+        run_id=row.run_id,
+        datasets=[f"{pin['name']}@{pin['version']}" for pin in row.datasets],
+        code=row.code,
+        lock=row.lock,
+        base=row.base,
+        exit_code=row.exit_code,
+        failure=row.failure,
+        cancel_requested=row.cancel_requested,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        metrics=dict(values.get("metric", {})),
+        params=dict(values.get("param", {})),
+        tags={**row.tags, **values.get("tag", {})},
+        egress_bytes=row.egress_bytes,
+    )
+
+
+def _values(session: ReadSession, ids: list[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for job_id, kind, key, number, words in session.rows(
+        select(JobValueRow.job_id, JobValueRow.kind, JobValueRow.key, JobValueRow.number, JobValueRow.text).where(
+            JobValueRow.job_id.in_(ids)
+        )
+    ).tuples():
+        value: Any = words if kind != "metric" else float(words) if number is None else number
+        found.setdefault(job_id, {}).setdefault(kind, {})[key] = value
+    return found
+
+
+def _kept(session: ReadSession, ids: list[str]) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    columns: list[InstrumentedAttribute[Any]] = [JobKeptRow.job_id, JobKeptRow.what, JobKeptRow.count]
+    for job_id, what, count in session.rows(select(*columns).where(JobKeptRow.job_id.in_(ids))).tuples():
+        found.setdefault(job_id, {})[what] = count
+    return found

@@ -1,0 +1,297 @@
+"""Sessions over SQLite or PostgreSQL. Reading and writing are different types.
+
+A function that takes a `ReadSession` can't write: on SQLite its connection is
+`query_only`, on PostgreSQL its transaction is read-only. A `WriteSession` is one
+transaction; it commits when its block ends and rolls back when the block raises.
+No network call belongs inside one. What has to hear of a change is named with
+`wake` and told after the commit, never before.
+
+SQLite: WAL with synchronous=FULL, since what we acknowledge must survive a power
+cut (sqlite.org/pragma.html#pragma_synchronous); one writer at a time by a pool of
+one connection; one hub process, by a file lock.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVarTuple, Unpack, overload
+
+import orjson
+import psycopg
+from sqlalchemy import Connection, Engine, Executable, create_engine, event, exc, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import CursorResult, Result
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import QueuePool
+from sqlalchemy.sql.selectable import TypedReturnsRows
+
+from insitu.domain.errors import ConflictError, InsituError, InvalidInputError, UnavailableError
+from insitu.hub.store import tables
+
+CHANNEL = "insitu_wake"
+
+_Columns = TypeVarTuple("_Columns")
+
+
+class ReadSession:
+    """One consistent look at the database."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    @overload
+    def rows(self, statement: TypedReturnsRows[Unpack[_Columns]], parameters: Any = None) -> Result[Unpack[_Columns]]: ...
+
+    @overload
+    def rows(self, statement: Executable, parameters: Any = None) -> Result[Unpack[tuple[Any, ...]]]: ...
+
+    def rows(self, statement: Executable, parameters: Any = None) -> Result[Unpack[tuple[Any, ...]]]:
+        return self._session.execute(statement, parameters)
+
+    @property
+    def on_postgres(self) -> bool:
+        return self._session.get_bind().dialect.name == "postgresql"
+
+
+class WriteSession(ReadSession):
+    """One transaction that changes things."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.topics: set[str] = set()
+
+    def change(self, statement: Executable, parameters: Any = None) -> int:
+        """Run a change and return how many rows it touched: 0 means that somebody was faster."""
+        result = self._session.execute(statement, parameters)
+        return result.rowcount if isinstance(result, CursorResult) else 0
+
+    def add(self, row: tables.Base) -> None:
+        self._session.add(row)
+        self._session.flush()
+
+    def insert(self, table: type[tables.Base]) -> sqlite.Insert | postgresql.Insert:
+        """An insert that knows `on_conflict_…`, in this database's dialect."""
+        return postgresql.insert(table) if self.on_postgres else sqlite.insert(table)
+
+    def wake(self, topic: str) -> None:
+        """Tell whoever waits for `topic`, once this is committed."""
+        self.topics.add(topic)
+
+    def one_at_a_time(self, name: str) -> None:
+        """Until the end of this transaction nobody else passes here. SQLite has one writer anyway."""
+        if self.on_postgres:
+            self.rows(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"insitu:{name}"})
+
+
+class Store:
+    """The database. `announce` is called with each topic after the commit that named it."""
+
+    def __init__(self, url: str, *, announce: Callable[[str], None] = lambda _: None) -> None:
+        self.url = url
+        self.on_postgres = url.startswith("postgresql")
+        self._announce = announce
+        # Told apart from what this process itself said, which it has announced already.
+        self._process = uuid.uuid4().hex
+        self._stop = threading.Event()
+        self._listener: threading.Thread | None = None
+        if self.on_postgres:
+            self._writer = _postgres(url)
+            self._reader = self._writer.execution_options(postgresql_readonly=True)
+        else:
+            self._writer, self._reader = _sqlite(url, writes=True), _sqlite(url, writes=False)
+
+    @contextmanager
+    def read(self) -> Iterator[ReadSession]:
+        with _explained(), Session(self._reader, expire_on_commit=False) as session:
+            yield ReadSession(session)
+
+    @contextmanager
+    def write(self) -> Iterator[WriteSession]:
+        with _explained(), Session(self._writer, expire_on_commit=False) as raw:
+            session = WriteSession(raw)
+            yield session
+            if self.on_postgres:
+                for topic in session.topics:
+                    raw.execute(
+                        text("SELECT pg_notify(:channel, :body)"),
+                        {"channel": CHANNEL, "body": f"{self._process} {topic}"},
+                    )
+            raw.commit()
+        for topic in session.topics:
+            self._announce(topic)
+
+    @contextmanager
+    def turn(self, name: str) -> Iterator[bool]:
+        """Whether this process may do `name` now. With several processes over PostgreSQL one at a time may."""
+        if not self.on_postgres:
+            yield True
+            return
+        with _explained(), self._writer.connect() as connection:
+            key = {"name": f"insitu:turn:{name}"}
+            mine = bool(connection.scalar(text("SELECT pg_try_advisory_lock(hashtext(:name))"), key))
+            connection.commit()
+            try:
+                yield mine
+            finally:
+                if mine:
+                    connection.execute(text("SELECT pg_advisory_unlock(hashtext(:name))"), key)
+                    connection.commit()
+
+    @contextmanager
+    def engine(self) -> Iterator[Engine]:
+        """For migrations alone."""
+        with _explained():
+            yield self._writer
+
+    def listen(self) -> None:
+        """Hear what other hub processes over the same PostgreSQL change. On SQLite there are none."""
+        if self.on_postgres and self._listener is None:
+            self._listener = threading.Thread(target=self._hear, name="listen", daemon=True)
+            self._listener.start()
+
+    def _hear(self) -> None:
+        address = self.url.replace("postgresql+psycopg://", "postgresql://", 1)
+        while not self._stop.is_set():
+            try:
+                with psycopg.connect(address, autocommit=True) as connection:
+                    connection.execute(f"LISTEN {CHANNEL}")
+                    while not self._stop.is_set():
+                        for note in connection.notifies(timeout=0.5):
+                            process, _, topic = note.payload.partition(" ")
+                            if process != self._process:
+                                self._announce(topic)
+            except psycopg.Error:
+                # The sweep each second is the net while the database is away.
+                self._stop.wait(1)
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._listener is not None:
+            self._listener.join(timeout=3)
+        self._reader.dispose()
+        self._writer.dispose()
+
+
+class ProcessLock:
+    """Held by the one hub process of a data folder; the kernel lets it go when that process dies."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = -1
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises:
+            UnavailableError: another hub process has it.
+        """
+        if not self.try_acquire():
+            raise UnavailableError(
+                f"another hub is running on {self._path.parent}",
+                code="hub-running",
+                why="a SQLite database belongs to one hub process",
+                hint="stop that one first, or give both a PostgreSQL database",
+            )
+
+    def try_acquire(self) -> bool:
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _sqlite(url: str, *, writes: bool) -> Engine:
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        # The pool of one is the queue of writers: they wait here, in order, instead of in SQLite's busy handler.
+        pool_size=1 if writes else 20,
+        max_overflow=0 if writes else 40,
+        pool_timeout=60,
+        connect_args={"check_same_thread": False, "timeout": 30},
+        json_serializer=_json_text,
+        json_deserializer=orjson.loads,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _settle(connection: Any, _: object) -> None:
+        # The driver must not begin transactions by itself: what begins one is chosen below.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+            connection.execute(f"PRAGMA {pragma}")
+        if not writes:
+            connection.execute("PRAGMA query_only=ON")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # IMMEDIATE: a reader that turns writer half way could find its snapshot stale and fail.
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _postgres(url: str) -> Engine:
+    return create_engine(
+        url,
+        pool_size=20,
+        max_overflow=20,
+        pool_timeout=60,
+        pool_pre_ping=True,
+        json_serializer=_json_text,
+        json_deserializer=orjson.loads,
+    )
+
+
+def _json_text(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What a database refuses, in words of ours."""
+    try:
+        yield
+    except InsituError:
+        raise
+    except (exc.DataError, OverflowError) as failure:
+        raise InvalidInputError(
+            "a value can't be stored",
+            code="unstorable",
+            why="a number is too large, or a text holds a NUL character",
+        ) from failure
+    except exc.IntegrityError as failure:
+        raise ConflictError(
+            "somebody else changed this at the same moment", code="conflict", hint="look at it again, then retry"
+        ) from failure
+    except exc.OperationalError as failure:
+        raise UnavailableError(
+            "the hub's database can't do it now",
+            code="disk-full" if _is_full(failure) else "database",
+            why="the disk is full" if _is_full(failure) else "it did not answer in time, or can't be reached",
+            hint="free some space"
+            if _is_full(failure)
+            else "try again; `insitu doctor` on the hub's machine says more",
+        ) from failure
+    except exc.TimeoutError as failure:
+        raise UnavailableError("the hub is busy", code="busy", hint="try again in a moment") from failure
+
+
+def _is_full(failure: BaseException) -> bool:
+    words = str(failure).lower()
+    return "full" in words or os.strerror(errno.ENOSPC).lower() in words

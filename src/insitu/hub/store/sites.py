@@ -1,0 +1,289 @@
+"""Sites: who joined, what they offer, what they last said, and how far their ledger is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import delete, func, or_, select, update
+
+from insitu.domain.jobs import FINAL, JobState
+from insitu.hub.access import JoinedSite
+from insitu.hub.placement import SiteRoom
+from insitu.hub.store.session import ReadSession, WriteSession
+from insitu.hub.store.tables import JobRow, JoinTokenRow, SiteDatasetRow, SiteRow
+from insitu.wire.people import DatasetView, SiteView
+from insitu.wire.sync import BaseOffer, ColumnView, DatasetOffer, HeadReport, SyncRequest
+
+_RUNNING = [state.value for state in (JobState.ASSIGNED, JobState.PREPARING, JobState.RUNNING, JobState.JUDGING)]
+
+
+@dataclass(frozen=True)
+class Head:
+    """The newest head of a site's ledger that the hub holds."""
+
+    entries: int
+    hash: str
+    countersigned: str
+
+    @property
+    def report(self) -> HeadReport | None:
+        if not self.hash:
+            return None
+        return HeadReport(entries=self.entries, hash=self.hash, signature=self.countersigned)
+
+
+@dataclass(frozen=True)
+class KnownAgent:
+    """What the hub knows of the agent of a site before its next report is taken in."""
+
+    started_at: datetime | None
+    last_seen_at: datetime | None
+    offer_digest: str
+    head: Head
+
+
+def topic(site: str) -> str:
+    """What an agent's long poll waits for."""
+    return f"site:{site}"
+
+
+def notify(session: WriteSession, site: str) -> None:
+    """Its agent has something to hear."""
+    session.change(update(SiteRow).where(SiteRow.name == site).values(changed=SiteRow.changed + 1))
+    session.wake(topic(site))
+
+
+def create(session: WriteSession, name: str, labels: dict[str, str], *, now: datetime) -> bool:
+    """Whether it was created: False when there is one of that name."""
+    insert = session.insert(SiteRow).values(name=name, labels=labels, created_at=now)
+    return session.change(insert.on_conflict_do_nothing()) == 1
+
+
+def exists(session: ReadSession, name: str) -> bool:
+    return session.rows(select(SiteRow.name).where(SiteRow.name == name)).first() is not None
+
+
+def view(session: ReadSession, name: str, *, away_before: datetime) -> SiteView | None:
+    found = views(session, away_before=away_before, name=name)
+    return found[0] if found else None
+
+
+def views(session: ReadSession, *, away_before: datetime, name: str | None = None) -> list[SiteView]:
+    running = (
+        select(func.count())
+        .where(JobRow.site == SiteRow.name, JobRow.state.in_(_RUNNING))
+        .correlate(SiteRow)
+        .scalar_subquery()
+    )
+    query = select(SiteRow, running).order_by(SiteRow.name)
+    if name is not None:
+        query = query.where(SiteRow.name == name)
+    return [_view(row, count, away_before) for row, count in session.rows(query).tuples()]
+
+
+def _view(row: SiteRow, running: int, away_before: datetime) -> SiteView:
+    return SiteView(
+        name=row.name,
+        labels=row.labels,
+        joined=row.joined_at is not None,
+        link=_link(row, away_before),
+        last_seen_at=row.last_seen_at,
+        agent_version=row.agent_version,
+        sandbox=row.sandbox,
+        policy_version=row.policy_version,
+        bases=[BaseOffer.model_validate(base) for base in row.bases],
+        cpus=row.cpus,
+        memory_bytes=row.memory_bytes,
+        slots=row.slots,
+        running=running,
+        ledger_entries=row.head_entries,
+        alarm=row.alarm,
+    )
+
+
+def _link(row: SiteRow, away_before: datetime) -> Literal["never joined", "online", "away"]:
+    if row.joined_at is None:
+        return "never joined"
+    return "online" if row.last_seen_at is not None and row.last_seen_at > away_before else "away"
+
+
+def datasets(session: ReadSession) -> list[DatasetView]:
+    rows = session.rows(
+        select(SiteDatasetRow).order_by(SiteDatasetRow.name, SiteDatasetRow.version.desc(), SiteDatasetRow.site)
+    ).scalars()
+    return [
+        DatasetView(
+            site=row.site,
+            name=row.name,
+            version=row.version,
+            digest=row.digest,
+            rows=row.rows,
+            columns=[ColumnView.model_validate(column) for column in row.columns],
+            description=row.description,
+        )
+        for row in rows
+    ]
+
+
+# -- joining -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class JoinToken:
+    site: str
+    expires_at: datetime
+    used: bool
+    joined_key: str
+    """The key that the site has pinned; empty: nobody joined yet."""
+
+
+def add_join_token(session: WriteSession, site: str, hash_: str, *, expires_at: datetime) -> None:
+    session.add(JoinTokenRow(hash=hash_, site=site, expires_at=expires_at))
+
+
+def join_token(session: ReadSession, hash_: str) -> JoinToken | None:
+    found = session.rows(
+        select(JoinTokenRow.site, JoinTokenRow.expires_at, JoinTokenRow.used_at, SiteRow.public_key)
+        .join(SiteRow, SiteRow.name == JoinTokenRow.site)
+        .where(JoinTokenRow.hash == hash_)
+    ).one_or_none()
+    return None if found is None else JoinToken(found[0], found[1], found[2] is not None, found[3])
+
+
+def join(session: WriteSession, hash_: str, site: str, *, key: str, fingerprint: str, now: datetime) -> bool:
+    """Spend the token and pin the key, both or neither. False: somebody was faster."""
+    pinned = session.change(
+        update(SiteRow)
+        .where(SiteRow.name == site, SiteRow.joined_at.is_(None))
+        .values(public_key=key, fingerprint=fingerprint, joined_at=now)
+    )
+    if pinned:
+        session.change(update(JoinTokenRow).where(JoinTokenRow.hash == hash_).values(used_at=now))
+    return bool(pinned)
+
+
+def joined(session: ReadSession, name: str) -> JoinedSite | None:
+    found = session.rows(
+        select(SiteRow.name, SiteRow.public_key, SiteRow.fingerprint).where(
+            SiteRow.name == name, SiteRow.joined_at.is_not(None)
+        )
+    ).one_or_none()
+    return None if found is None else JoinedSite(*found)
+
+
+def set_alarm(session: WriteSession, site: str, alarm: str) -> None:
+    session.change(update(SiteRow).where(SiteRow.name == site).values(alarm=alarm))
+
+
+# -- reports -----------------------------------------------------------------------------------------------------------
+
+
+def known_agent(session: ReadSession, site: str) -> KnownAgent:
+    row = session.rows(
+        select(
+            SiteRow.agent_started_at,
+            SiteRow.last_seen_at,
+            SiteRow.offer_digest,
+            SiteRow.head_entries,
+            SiteRow.head_hash,
+            SiteRow.head_countersigned,
+        ).where(SiteRow.name == site)
+    ).one()
+    return KnownAgent(row[0], row[1], row[2], Head(row[3], row[4], row[5]))
+
+
+def head(session: ReadSession, site: str) -> Head:
+    return known_agent(session, site).head
+
+
+def note_report(session: WriteSession, site: str, report: SyncRequest, *, now: datetime) -> None:
+    values: dict[str, Any] = {
+        "last_seen_at": now,
+        "agent_started_at": report.started_at,
+        "agent_version": report.agent_version,
+        "sandbox": report.sandbox,
+        "policy_version": report.policy_version,
+        "bases": [base.model_dump() for base in report.bases],
+        "cpus": report.capacity.cpus,
+        "memory_bytes": report.capacity.memory_bytes,
+        "slots": report.capacity.slots,
+    }
+    session.change(update(SiteRow).where(SiteRow.name == site).values(values))
+
+
+def note_offer(session: WriteSession, site: str, offers: Sequence[DatasetOffer], digest: str) -> None:
+    session.change(delete(SiteDatasetRow).where(SiteDatasetRow.site == site))
+    if offers:
+        rows = [{"site": site, **offer.model_dump(mode="json")} for offer in offers]
+        session.change(session.insert(SiteDatasetRow).on_conflict_do_nothing(), rows)
+    session.change(update(SiteRow).where(SiteRow.name == site).values(offer_digest=digest))
+
+
+def note_head(session: WriteSession, site: str, reported: HeadReport, *, countersigned: str) -> bool:
+    """Keep a head that goes forward. False: the hub holds a newer one, or another of the same length."""
+    return bool(
+        session.change(
+            update(SiteRow)
+            .where(
+                SiteRow.name == site,
+                or_(SiteRow.head_hash == "", SiteRow.head_entries < reported.entries),
+            )
+            .values(
+                head_entries=reported.entries,
+                head_hash=reported.hash,
+                head_signature=reported.signature,
+                head_countersigned=countersigned,
+            )
+        )
+    )
+
+
+# -- placing -----------------------------------------------------------------------------------------------------------
+
+
+def rooms(session: ReadSession, *, away_before: datetime) -> list[SiteRoom]:
+    """Every joined site as placement sees it; what was assigned but not yet reported is taken off its room."""
+    promised: dict[str, tuple[float, int, int]] = {}
+    for site, cpus, memory, count in session.rows(
+        select(JobRow.site, func.sum(JobRow.cpus), func.sum(JobRow.memory_bytes), func.count())
+        .where(JobRow.acknowledged.is_(False), JobRow.site.is_not(None), JobRow.state.not_in([s.value for s in FINAL]))
+        .group_by(JobRow.site)
+    ).tuples():
+        promised[str(site)] = (float(cpus), int(memory), int(count))
+    offers: dict[str, set[tuple[str, int, str]]] = {}
+    for site, name, version, digest in session.rows(
+        select(SiteDatasetRow.site, SiteDatasetRow.name, SiteDatasetRow.version, SiteDatasetRow.digest)
+    ).tuples():
+        offers.setdefault(site, set()).add((name, version, digest))
+    found: list[SiteRoom] = []
+    for row in session.rows(select(SiteRow).where(SiteRow.joined_at.is_not(None)).order_by(SiteRow.name)).scalars():
+        cpus, memory, count = promised.get(row.name, (0.0, 0, 0))
+        found.append(
+            SiteRoom(
+                name=row.name,
+                labels=row.labels,
+                bases=tuple(base["digest"] for base in row.bases),
+                datasets=frozenset(offers.get(row.name, ())),
+                # Without a readable policy nothing runs there, so nothing is sent there.
+                slots=row.slots - count if row.policy_version > 0 else 0,
+                cpus=row.cpus - cpus,
+                memory_bytes=row.memory_bytes - memory,
+                online=_link(row, away_before) == "online",
+                has_policy=row.policy_version > 0,
+            )
+        )
+    return found
+
+
+def changes(session: ReadSession) -> dict[str, int]:
+    """How often each site's agent was given something to hear: for the sweep that finds missed wake-ups."""
+    return dict(session.rows(select(SiteRow.name, SiteRow.changed)).tuples().all())
+
+
+def went_away(session: ReadSession, *, before: datetime, after: datetime) -> list[str]:
+    """Sites whose last word came between the two."""
+    query = select(SiteRow.name).where(SiteRow.last_seen_at <= before, SiteRow.last_seen_at > after)
+    return list(session.rows(query).scalars())

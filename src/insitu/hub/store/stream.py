@@ -1,0 +1,144 @@
+"""A job's stream: its events over all attempts, numbered without gaps.
+
+The number is the cursor: the id of a server-sent event, and what `after=` names.
+Reading is by batch, since that is how events are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import select, update
+
+from insitu.domain.jobs import JobState, is_final
+from insitu.hub.store.session import ReadSession, WriteSession
+from insitu.hub.store.tables import JobEventsRow, JobRow
+from insitu.wire.people import EgressItem, LogLine, MetricPoint
+
+_BY_THE_HUB = -1
+
+
+def topic(job_id: str) -> str:
+    """What followers of a job's stream wait for."""
+    return f"job:{job_id}"
+
+
+def say(session: WriteSession, job_id: str, event: dict[str, Any], *, now: datetime) -> None:
+    """Add an event of the hub's own to a job's stream."""
+    cursor = session.rows(
+        update(JobRow)
+        .where(JobRow.id == job_id)
+        .values(cursor=JobRow.cursor + 1)
+        .returning(JobRow.cursor, JobRow.attempt)
+    ).one()
+    session.change(
+        session.insert(JobEventsRow),
+        {
+            "job_id": job_id,
+            "first_cursor": cursor[0],
+            "last_cursor": cursor[0],
+            "attempt": cursor[1],
+            "kinds": f",{event['kind']},",
+            "payload": orjson.dumps([event]),
+            "entry": _BY_THE_HUB,
+            "size_bytes": 0,
+            "received_at": now,
+        },
+    )
+    session.wake(topic(job_id))
+
+
+@dataclass(frozen=True)
+class StreamedEvent:
+    cursor: int
+    attempt: int
+    event: dict[str, Any]
+
+
+def after(
+    session: ReadSession, job_id: str, cursor: int, *, kinds: Sequence[str] = (), batches: int = 50
+) -> list[StreamedEvent]:
+    """The next events of a job after a cursor, oldest first; of some kinds only when `kinds` names them."""
+    query = (
+        select(JobEventsRow.first_cursor, JobEventsRow.attempt, JobEventsRow.payload)
+        .where(JobEventsRow.job_id == job_id, JobEventsRow.last_cursor > cursor)
+        .order_by(JobEventsRow.first_cursor)
+        .limit(batches)
+    )
+    for index, kind in enumerate(kinds):
+        clause = JobEventsRow.kinds.contains(f",{kind},")
+        query = query.where(clause) if index == 0 and len(kinds) == 1 else query
+    return [
+        StreamedEvent(number, attempt, event)
+        for first, attempt, payload in session.rows(query).tuples()
+        for number, event in enumerate(orjson.loads(payload), first)
+        if number > cursor and (not kinds or event["kind"] in kinds)
+    ]
+
+
+def stands(session: ReadSession, job_id: str) -> tuple[int, bool] | None:
+    """The newest cursor of a job, and whether the job has ended."""
+    row = session.rows(select(JobRow.cursor, JobRow.state).where(JobRow.id == job_id)).one_or_none()
+    return None if row is None else (row[0], is_final(JobState(row[1])))
+
+
+def logs(session: ReadSession, job_id: str, *, after_cursor: int, limit: int) -> list[LogLine]:
+    lines = (
+        LogLine(
+            seq=found.cursor,
+            attempt=found.attempt,
+            stream=found.event["stream"],
+            text=found.event["text"],
+            at=found.event["at"],
+        )
+        for found in _all(session, job_id, after_cursor, "log")
+    )
+    return [line for line, _ in zip(lines, range(limit), strict=False)]
+
+
+def metrics(session: ReadSession, job_id: str, *, key: str | None) -> list[MetricPoint]:
+    return [
+        metric_point(found.event)
+        for found in _all(session, job_id, 0, "metric")
+        if key is None or found.event["key"] == key
+    ]
+
+
+def metric_point(event: dict[str, Any]) -> MetricPoint:
+    return MetricPoint(
+        key=event["key"],
+        value=float(event["value"]),
+        step=event["step"],
+        timestamp_ms=event["timestamp_ms"],
+        run=event["run"],
+    )
+
+
+def egress(session: ReadSession, job_id: str) -> list[EgressItem]:
+    """The batches that a site sent for a job; what it released as files is in `outputs.egress`."""
+    rows = session.rows(
+        select(JobEventsRow.kinds, JobEventsRow.size_bytes, JobEventsRow.entry)
+        .where(JobEventsRow.job_id == job_id, JobEventsRow.entry != _BY_THE_HUB)
+        .order_by(JobEventsRow.first_cursor)
+    )
+    return [
+        EgressItem(
+            kind="events",
+            name=row.kinds.strip(","),
+            size_bytes=row.size_bytes,
+            decision="released",
+            rule="declared",
+            entry=row.entry,
+        )
+        for row in rows
+    ]
+
+
+def _all(session: ReadSession, job_id: str, cursor: int, kind: str) -> Iterator[StreamedEvent]:
+    while found := after(session, job_id, cursor, kinds=[kind]):
+        yield from found
+        cursor = found[-1].cursor

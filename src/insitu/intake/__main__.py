@@ -1,0 +1,65 @@
+"""`python -m insitu.intake`: waits, warm, for one request; serves that job; ends.
+
+Started by the agent before there is a job, already confined. Everything is
+imported and has run once before the request is read, for the time from request
+to `{"ready": true}` is part of what a person waits for. When its input ends
+first, the agent is gone and so is the reason to wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+from insitu.domain.errors import InsituError
+from insitu.intake.gated import gate_rules, warm_up
+from insitu.intake.request import MAX_REQUEST_BYTES, IntakeRequest, WarmUp, read_request
+from insitu.intake.session import serve
+
+
+def main() -> int:
+    warm_up(WarmUp())
+    gc.collect()
+    gc.freeze()  # what was imported is not looked through again while a job runs
+    request = _wait_for_request(sys.stdin.buffer)
+    if request is None:
+        return 0
+    _write_faults_to(request.state_dir / "intake.log")
+    rules = gate_rules(request)
+    return asyncio.run(serve(request, rules, ready=_say_ready))
+
+
+def _wait_for_request(lines: BinaryIO) -> IntakeRequest | None:
+    """The request; before it there may be lines that say what to read ahead. None: the agent has gone."""
+    while line := lines.readline(MAX_REQUEST_BYTES):
+        if line.startswith(b'{"warm_up"'):
+            warm_up(WarmUp.model_validate_json(line.split(b":", 1)[1].rstrip()[:-1]))
+            continue
+        return read_request(line)
+    return None
+
+
+def _say_ready() -> None:
+    sys.stdout.write('{"ready": true}\n')
+    sys.stdout.flush()
+
+
+def _write_faults_to(path: Path) -> None:
+    """The agent may be killed while this process goes on: its pipe must not be what faults are written to."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+    os.dup2(fd, sys.stderr.fileno())
+    os.close(fd)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except InsituError as error:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"intake: {error.code}: {error.what}\n")
+        sys.exit(error.exit_code)

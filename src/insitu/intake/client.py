@@ -1,0 +1,346 @@
+"""The agent's side of an intake: a pool of waiting processes, a handle on a serving one, a reader of its events.
+
+Standard library alone. One thread uses a handle at a time; a pool may be shared.
+
+The agent may be killed at any moment. Serving processes go on without it, and
+an agent that comes back takes each up again by its control socket (`attach`)
+and reads on in its events from the offset that its journal remembers. Waiting
+processes end with the agent: their input ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import socket
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from insitu.domain.errors import UnavailableError
+
+_READY_S = 20.0  # a process just started on a busy machine has to import first
+_REFILL_AFTER_S = 0.5  # so that making the next one does not compete with the job that took the last one
+
+
+class EventReader:
+    """Reads the whole lines that were appended to a file of events."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self, after_offset: int = 0, *, most_bytes: int = 4 << 20) -> tuple[list[bytes], int]:
+        """Lines after `after_offset` (bytes), without their ends, and the offset to go on from.
+
+        A last line without its end is left for the next time. At most about
+        `most_bytes` are read, but always one line if there is one.
+        """
+        try:
+            with self._path.open("rb") as file:
+                file.seek(after_offset)
+                data = file.read(most_bytes)
+                if b"\n" not in data:
+                    data += file.readline()
+        except FileNotFoundError:
+            return [], after_offset
+        whole = data[: data.rfind(b"\n") + 1]
+        return whole.split(b"\n")[:-1], after_offset + len(whole)
+
+
+class IntakeHandle:
+    """One serving process, by its control socket.
+
+    Args:
+        control: path of the control socket.
+        process: the process when this agent started it; None after `attach`.
+    """
+
+    def __init__(self, control: Path, process: subprocess.Popen[bytes] | None = None) -> None:
+        self._path = control
+        self._process = process
+        self._socket: socket.socket | None = None
+        self._buffer = b""
+        self._replies: deque[dict[str, Any]] = deque()
+        self.seq = 0
+        """The last sequence number that it told; never falls."""
+        self.pid = process.pid if process else 0
+
+    def connect(self, *, timeout_s: float = 2.0) -> None:
+        """Connect to its control socket; nothing happens when that is done.
+
+        Raises:
+            UnavailableError: nobody listens there.
+        """
+        if self._socket is not None:
+            return
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(timeout_s)
+        try:
+            connection.connect(str(self._path))
+        except OSError as exc:
+            connection.close()
+            raise UnavailableError(
+                "the job's intake does not answer", code="intake-gone", hint="its attempt has failed; run the job again"
+            ) from exc
+        self._socket = connection
+        self._buffer = b""
+
+    def fileno(self) -> int:
+        """The control connection, for a selector: readable when `wait_seq(…, timeout_s=0)` has news."""
+        self.connect()
+        assert self._socket is not None
+        return self._socket.fileno()
+
+    def wait_seq(self, after: int, *, timeout_s: float) -> int:
+        """The last sequence number, once it is greater than `after` or the time is up.
+
+        Raises:
+            UnavailableError: the process is gone.
+        """
+        deadline = time.monotonic() + timeout_s
+        while self.seq <= after:
+            left_s = deadline - time.monotonic()
+            if not self._receive(max(0.0, left_s)) and left_s <= 0:
+                break
+        return self.seq
+
+    def notifications(self, after: int = 0, *, timeout_s: float) -> Iterator[int]:
+        """Growing sequence numbers, until none comes for `timeout_s`."""
+        while (seq := self.wait_seq(after, timeout_s=timeout_s)) > after:
+            yield seq
+            after = seq
+
+    def status(self, *, timeout_s: float = 2.0) -> dict[str, Any]:
+        """Its counts.
+
+        Raises:
+            UnavailableError: the process is gone.
+        """
+        status: dict[str, Any] = self._ask({"op": "status"}, "status", timeout_s)
+        self.pid = int(status["pid"]) if self._process is None else self.pid
+        return status
+
+    def finish(self, *, reason: str = "", timeout_s: float = 10.0) -> int:
+        """End it. Returns the last sequence number; then its folder is complete and it has ended or is about to.
+
+        Raises:
+            UnavailableError: it is gone, or could not write down what it decided. Its folder is not complete.
+        """
+        last_seq = int(self._ask({"op": "finish", "reason": reason}, "finished", timeout_s))
+        self.close()
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=timeout_s)
+        return last_seq
+
+    def alive(self) -> bool:
+        """Whether it runs, or, after `attach`, whether it answers."""
+        if self._process is not None:
+            return self._process.poll() is None
+        try:
+            self.status()
+        except UnavailableError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """End it without a last word: the attempt has failed, and its folder is as it is."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        elif self.pid:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(self.pid, 9)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of it. It goes on serving."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    # ── Messages ────────────────────────────────────────────────────────────
+
+    def _ask(self, order: Mapping[str, Any], reply: str, timeout_s: float) -> Any:
+        self.connect(timeout_s=timeout_s)
+        assert self._socket is not None
+        self._replies.clear()
+        deadline = time.monotonic() + timeout_s
+        try:
+            self._socket.settimeout(timeout_s)
+            self._socket.sendall(json.dumps(order).encode() + b"\n")
+        except OSError as exc:
+            raise self._gone() from exc
+        while time.monotonic() < deadline:
+            self._receive(max(0.0, deadline - time.monotonic()))
+            while self._replies:
+                message = self._replies.popleft()
+                if reply in message:
+                    return message[reply]
+                if "error" in message:
+                    raise UnavailableError("the job's intake refused an order", code="intake-order")
+        raise UnavailableError(f"the job's intake did not answer within {timeout_s:g} s", code="intake-slow")
+
+    def _receive(self, timeout_s: float) -> bool:
+        """Take in what comes within the time. False when nothing came."""
+        self.connect()
+        assert self._socket is not None
+        readable, _, _ = select.select([self._socket], [], [], timeout_s)
+        if not readable:
+            return False
+        try:
+            data = self._socket.recv(64 << 10)
+        except OSError as exc:
+            raise self._gone() from exc
+        if not data:
+            raise self._gone()
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
+            message = json.loads(line)
+            if "seq" in message:
+                self.seq = max(self.seq, int(message["seq"]))
+            else:
+                self._replies.append(message)
+        return True
+
+    def _gone(self) -> UnavailableError:
+        self.close()
+        return UnavailableError("the job's intake is gone", code="intake-gone", hint="look into its intake.log")
+
+
+def attach(control: Path) -> IntakeHandle:
+    """A handle on a process that an earlier agent started.
+
+    Raises:
+        UnavailableError: it is gone; the attempt has failed.
+    """
+    handle = IntakeHandle(control)
+    handle.status()
+    return handle
+
+
+class IntakePool:
+    """Processes that wait for a job, a few ahead of need.
+
+    Args:
+        size: how many wait. With 0 each is started when a job needs it.
+        argv: how to start one, confined; its command must end in `python -m insitu.intake`.
+        env: their whole environment.
+        policy: the site's policy as it stands, read ahead by those who wait; see `expect_policy`.
+    """
+
+    def __init__(
+        self, size: int, argv: Callable[[], Sequence[str]], *, env: Mapping[str, str], policy: str = ""
+    ) -> None:
+        self._size = size
+        self._argv = argv
+        self._env = dict(env)
+        self._policy = policy
+        self._waiting: deque[subprocess.Popen[bytes]] = deque()
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
+        self._closed = False
+
+    def fill(self) -> None:
+        """Start what is missing. Returns before they are warm."""
+        with self._lock:
+            while not self._closed and len(self._waiting) < self._size:
+                self._waiting.append(self._spawn())
+
+    def expect_policy(self, policy: str) -> None:
+        """Those who wait read this policy ahead: reading it takes as long as all else between request and ready."""
+        with self._lock:
+            self._policy = policy
+            for process in self._waiting:
+                self._send_policy(process)
+
+    def start(self, request: Mapping[str, Any], *, timeout_s: float = _READY_S) -> IntakeHandle:
+        """Give the request to a waiting process (or a new one), and return when it takes connections.
+
+        Raises:
+            UnavailableError: it did not get ready: the request is not one, or a folder or socket can't be made.
+        """
+        process = self._take()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+            readable, _, _ = select.select([process.stdout], [], [], timeout_s)
+            line = process.stdout.readline() if readable else b""
+        except OSError:
+            line = b""
+        if line != b'{"ready": true}\n':
+            process.kill()
+            process.wait()
+            _close_pipes(process)
+            raise UnavailableError(
+                "the job's intake did not start", code="intake-start", hint="look into intake.log in the job's folder"
+            )
+        _close_pipes(process)
+        self._refill_later()
+        return IntakeHandle(Path(request["control"]), process)
+
+    def close(self) -> None:
+        """End those who wait. Those who serve go on."""
+        with self._lock:
+            self._closed = True
+            if self._timer is not None:
+                self._timer.cancel()
+            waiting, self._waiting = list(self._waiting), deque()
+        for process in waiting:
+            _close_pipes(process)
+        for process in waiting:
+            try:
+                process.wait(timeout=2)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _take(self) -> subprocess.Popen[bytes]:
+        with self._lock:
+            while self._waiting:
+                process = self._waiting.popleft()
+                if process.poll() is None:
+                    return process
+                _close_pipes(process)
+            return self._spawn()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            list(self._argv()),
+            env=self._env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C at the agent's terminal is for the agent
+        )
+        self._send_policy(process)
+        return process
+
+    def _send_policy(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None
+        if self._policy:
+            with contextlib.suppress(OSError):  # it died: `_take` will see
+                process.stdin.write(json.dumps({"warm_up": {"policy": self._policy}}).encode() + b"\n")
+                process.stdin.flush()
+
+    def _refill_later(self) -> None:
+        with self._lock:
+            if self._closed or (self._timer is not None and self._timer.is_alive()):
+                return
+            self._timer = threading.Timer(_REFILL_AFTER_S, self.fill)
+            self._timer.daemon = True
+            self._timer.start()
+
+
+def _close_pipes(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()

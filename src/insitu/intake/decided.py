@@ -1,0 +1,137 @@
+"""The one door: whatever may leave is asked of the rules here, and becomes an event here.
+
+    thing ──rules──► leaves ──room?──► events.jsonl     (the agent: ledger, then the hub)
+                └──► stays ──────────► kept.jsonl, counted
+
+Nothing is an error for the script: what stays is kept, and the job goes on.
+Times are ours and not the script's: a time that it could set is sixty-four bits
+that it could fill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from insitu.intake.events import EventLog
+from insitu.intake.kept import Kept, rounded
+from insitu.intake.rules import LinesLeave, Rules, Stays, Stream
+from insitu.intake.runs import Run
+from insitu.wire.events import KeptEvent, LogEvent, MetricEvent, ParamEvent, RunEvent, TagEvent
+
+MAX_ANNOUNCED_RUNS = 100  # runs of the script that the hub hears of
+MAX_SITE_LINES = 20
+SYSTEM_PREFIX = "mlflow."  # names of user, file and host: the hub sets its own
+_LONGEST_RUN_NAME = 100
+_LONGEST_TAG = 5000
+
+
+class Decided:
+    """Asks, appends, counts. One object for each job."""
+
+    def __init__(self, rules: Rules, events: EventLog, kept: Kept, *, clock: Callable[[], datetime]) -> None:
+        self._rules = rules
+        self._events = events
+        self._kept = kept
+        self._clock = clock
+        self._announced = 0
+        self._site_lines = 0
+
+    def metric(self, run: Run, key: str, value: float, step: int) -> None:
+        answer = self._rules.metric(key, value, step, self._clock()) if self._may_leave(run) else Stays("room")
+        if isinstance(answer, Stays):
+            self._kept.keep("metric", run=run.local, key=key, value=repr(value), step=step, rule=answer.rule)
+            return
+        self._events.append(
+            lambda seq, at: MetricEvent(
+                seq=seq,
+                at=at,
+                run=run.local,
+                key=key,
+                value=answer.value,
+                step=answer.step,
+                timestamp_ms=int(at.timestamp() * 1000),
+            )
+        )
+
+    def param(self, run: Run, key: str, value: str) -> None:
+        answer = self._rules.param(key, value, self._clock()) if self._may_leave(run) else Stays("room")
+        if isinstance(answer, Stays):
+            self._kept.keep("param", run=run.local, key=key, value=value, rule=answer.rule)
+            return
+        self._events.append(lambda seq, at: ParamEvent(seq=seq, at=at, run=run.local, key=key, value=answer))
+
+    def tag(self, run: Run, key: str, value: str) -> None:
+        if key.startswith(SYSTEM_PREFIX):
+            self._kept.keep("mlflow tag", run=run.local, key=key, value=value, rule="system-tag")
+            return
+        answer = self._rules.tag(key, value, self._clock()) if self._may_leave(run) else Stays("room")
+        if not isinstance(answer, Stays) and len(answer) > _LONGEST_TAG:
+            answer = Stays("length")
+        if isinstance(answer, Stays):
+            self._kept.keep("tag", run=run.local, key=key, value=value, rule=answer.rule)
+            return
+        text = answer
+        self._events.append(lambda seq, at: TagEvent(seq=seq, at=at, run=run.local, key=key, value=text))
+
+    def run_started(self, run: Run, parent: Run) -> None:
+        """Tell the hub of a run that the script started, without its name if that may not leave."""
+        if self._announced >= MAX_ANNOUNCED_RUNS or not self._may_leave(parent):
+            run.announced = False
+            self._kept.keep("run", run=run.local, name=run.name, rule="room")
+            return
+        self._announced += 1
+        answer = self._rules.name(run.name, self._clock())
+        if isinstance(answer, Stays):
+            self._kept.keep("run name", run=run.local, name=run.name, rule=answer.rule)
+            answer = ""
+        name = answer[:_LONGEST_RUN_NAME]
+        self._events.append(lambda seq, at: RunEvent(seq=seq, at=at, run=run.local, parent=parent.local, name=name))
+
+    def may_name(self, text: str) -> bool:
+        """Whether a name that the script chose may stand in a line of ours."""
+        return not isinstance(self._rules.name(text, self._clock()), Stays)
+
+    def line(self, stream: Stream, text: str) -> int:
+        """One line of a stream. Returns how many lines left because of it."""
+        return self._lines(stream, self._rules.line(stream, text, self._clock()))
+
+    def stream_ended(self, stream: Stream) -> int:
+        return self._lines(stream, self._rules.end(stream, self._clock()))
+
+    def site_line(self, text: str) -> None:
+        """A sentence of ours for the data scientist, in the job's log. Few of them: a script can provoke them."""
+        if self._site_lines >= MAX_SITE_LINES or not self._events.has_room:
+            self._kept.keep("site line", text=text)
+            return
+        self._site_lines += 1
+        self._events.append(lambda seq, at: LogEvent(seq=seq, at=at, stream="site", text=text))
+
+    def kept_elsewhere(self, kind: str, number: int = 1) -> None:
+        self._kept.count(kind, number)
+
+    def tell_what_was_kept(self) -> None:
+        """The last events of an attempt: counts by class. They need no room, being few."""
+        for what, count in sorted(self._kept.counts.items()):
+            self._events.append(
+                lambda seq, at, what=what, count=count: KeptEvent(seq=seq, at=at, what=what, count=rounded(count))
+            )
+
+    def flush(self) -> None:
+        self._events.flush()
+        self._kept.flush()
+
+    def _may_leave(self, run: Run) -> bool:
+        return run.announced and self._events.has_room
+
+    def _lines(self, stream: Stream, outcome: LinesLeave) -> int:
+        left = 0
+        for text in outcome.texts:
+            if not self._events.has_room:
+                self._kept.count("log line")
+                continue
+            left += 1
+            self._events.append(lambda seq, at, text=text: LogEvent(seq=seq, at=at, stream=stream, text=text))
+        if outcome.kept:
+            self._kept.count("log line", outcome.kept)
+        return left

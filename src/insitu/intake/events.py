@@ -1,0 +1,87 @@
+"""The append-only file of decided events: numbered from 1 without a gap, one JSON object a line.
+
+Lines are valid by construction: each is an event of `insitu.wire.events`. They
+become visible in whole batches, by one `write`. A write that did not do all it
+was asked is undone, and then nothing more is appended: the file ends with a
+whole line, whatever happens to this process. Nothing is flushed to the disk
+here; the agent does that before its ledger entry.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from insitu.domain.errors import UnavailableError
+from insitu.wire.events import KeptEvent, LogEvent, MetricEvent, ParamEvent, RunEvent, TagEvent
+
+DecidedEvent = MetricEvent | ParamEvent | TagEvent | RunEvent | LogEvent | KeptEvent
+
+
+class EventLog:
+    """Appends events and tells how far it has come. `flush` after each call or chunk of a stream.
+
+    Args:
+        path: created, and must not exist: a file of events is never taken up by a second process.
+        most: events in all. `has_room` says whether one more may be appended.
+        clock: aware UTC.
+        on_growth: told the last sequence number after each flush that wrote something.
+    """
+
+    def __init__(
+        self, path: Path, *, most: int, clock: Callable[[], datetime], on_growth: Callable[[int], None]
+    ) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        self._size_bytes = 0
+        self._pending: list[str] = []
+        self._clock = clock
+        self._on_growth = on_growth
+        self._most = most
+        self._broken = False
+        self.seq = 0
+        self.counts: Counter[str] = Counter()
+
+    @property
+    def has_room(self) -> bool:
+        return self.seq < self._most
+
+    def append(self, make: Callable[[int, datetime], DecidedEvent]) -> None:
+        """Append what `make` builds from the next number and the time. Visible after `flush`."""
+        event = make(self.seq + 1, self._clock())
+        self._pending.append(event.model_dump_json())
+        self.seq += 1
+        self.counts[event.kind] += 1
+
+    def flush(self) -> None:
+        """Make what was appended visible.
+
+        Raises:
+            UnavailableError: the disk took less than it was given. Nothing of this batch is in the file.
+        """
+        if not self._pending:
+            return
+        if self._broken:
+            raise UnavailableError("the file of events could not be written earlier", code="events-file")
+        data = ("\n".join(self._pending) + "\n").encode()
+        try:
+            written = os.write(self._fd, data)
+        except OSError as exc:
+            raise self._undo() from exc
+        if written != len(data):
+            raise self._undo()
+        self._pending.clear()
+        self._size_bytes += written
+        self._on_growth(self.seq)
+
+    def _undo(self) -> UnavailableError:
+        self._broken = True
+        os.ftruncate(self._fd, self._size_bytes)
+        return UnavailableError(
+            "the file of events could not be written", code="events-file", hint="look for a full disk"
+        )
+
+    def close(self) -> None:
+        os.close(self._fd)

@@ -1,0 +1,62 @@
+"""What the intake asks of the gate: may this metric, parameter, tag, name or line leave?
+
+The rules themselves are pure and live in `insitu.gate`; `gated.py` puts them
+behind this one interface, and tests put scripted ones there. A rule answers with what
+may leave (rounded, cut, rewritten) or with `Stays` and the rule that said so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+Stream = Literal["stdout", "stderr", "site"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stays:
+    """It is kept at the site, because of `rule`."""
+
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class MetricLeaves:
+    """The value and step as they may leave: rounded, bounded."""
+
+    value: float
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinesLeave:
+    """The lines that may leave now. A traceback is decided as a whole, so one line may bring none or several."""
+
+    texts: Sequence[str]
+    kept: int  # how many of the lines given so far were decided, now, to stay
+
+
+class Rules(Protocol):
+    """The rules of one job. They count what they let out, so each thing is asked about once."""
+
+    def metric(self, key: str, value: float, step: int, at: datetime) -> MetricLeaves | Stays: ...
+
+    def param(self, key: str, value: str, at: datetime) -> str | Stays:
+        """The value that may leave under `key`."""
+        ...
+
+    def tag(self, key: str, value: str, at: datetime) -> str | Stays:
+        """The value that may leave under `key`."""
+        ...
+
+    def name(self, text: str, at: datetime) -> str | Stays:
+        """A name that the script chose: of a run it started, of a model it wants registered."""
+        ...
+
+    def line(self, stream: Stream, text: str, at: datetime) -> LinesLeave: ...
+
+    def end(self, stream: Stream, at: datetime) -> LinesLeave:
+        """The stream has ended: what was waiting for more lines is decided."""
+        ...

@@ -1,0 +1,197 @@
+"""One job from its request to its end: puts the parts together and runs the event loop.
+
+    request → folders, sockets, "ready" → serving → {"op": "finish"}
+            → the streams' ends (2 s at most) → counts of what was kept → artifacts.json, summary.json → the end
+
+The process ends with 0 after a finish, and with 1 when it can't write down what
+is decided: then nothing more leaves, and the attempt fails at the agent's side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from insitu.domain.errors import UnavailableError
+from insitu.intake.api import Api
+from insitu.intake.artifacts import ArtifactStore, Owner
+from insitu.intake.control import ControlSocket, Orders, listen
+from insitu.intake.decided import Decided
+from insitu.intake.events import EventLog
+from insitu.intake.http import Connections, JobConnection
+from insitu.intake.kept import Kept, artifact_class
+from insitu.intake.models import Models
+from insitu.intake.outputs import as_document, candidates
+from insitu.intake.request import IntakeRequest
+from insitu.intake.rules import Rules
+from insitu.intake.runs import Runs, own_run
+from insitu.intake.streams import JobStreams
+from insitu.intake.tracking import Tracking
+
+STREAMS_END_S = 2.0
+_LAST_WORD_S = 2.0
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Intake:
+    """The state of one job, without its sockets. `serve` gives it those."""
+
+    def __init__(
+        self, request: IntakeRequest, rules: Rules, *, clock: Callable[[], datetime], on_growth: Callable[[int], None]
+    ) -> None:
+        self.request = request
+        self.clock = clock
+        limits, folder = request.limits, request.state_dir
+        self.contract = request.contract.as_contract()
+        self.events = EventLog(folder / "events.jsonl", most=limits.events_total, clock=clock, on_growth=on_growth)
+        self.kept = Kept(folder / "kept.jsonl", most_bytes=limits.kept_bytes)
+        self.decided = Decided(rules, self.events, self.kept, clock=clock)
+        start_ms = int(clock().timestamp() * 1000)
+        own = own_run(request.run_id, name=request.run_name, tags=request.tags, start_ms=start_ms)
+        self.runs = Runs(own, request.experiment_id)
+        self.models = Models(self.runs, self.decided, self.contract, clock=clock)
+        self.artifacts = ArtifactStore(
+            folder, most_bytes=limits.artifact_bytes_total, most_files=limits.artifact_files, is_ours=self._is_ours
+        )
+        tracking = Tracking(self.runs, self.decided, experiment_name=request.experiment_name, clock=clock)
+        self.api = Api(tracking, self.models, self.artifacts, self.decided)
+
+    def _is_ours(self, owner: Owner, owner_id: str) -> bool:
+        return owner_id in (self.runs if owner == "runs" else self.models)
+
+    def finish(self, reason: str, streams: dict[str, Any]) -> int:
+        """Write the last events and the two documents; the last sequence number."""
+        files = list(self.artifacts.walk())
+        found = candidates(self.contract, self.runs, self.models, [path for path, _ in files])
+        document, undeclared = as_document(found, files)
+        for path in undeclared:
+            self.decided.kept_elsewhere(artifact_class(path))
+        self.decided.tell_what_was_kept()
+        self.decided.flush()
+        _write_atomically(self.request.state_dir / "artifacts.json", document)
+        _write_atomically(self.request.state_dir / "summary.json", self._summary(reason, streams))
+        self.events.close()
+        self.kept.close()
+        return self.events.seq
+
+    def status(self) -> dict[str, Any]:
+        """Counts alone."""
+        return {
+            "pid": os.getpid(),
+            "job_id": self.request.job_id,
+            "attempt": self.request.attempt,
+            "seq": self.events.seq,
+            "calls": self.api.calls,
+            "artifact_bytes": self.artifacts.size_bytes,
+        }
+
+    def _summary(self, reason: str, streams: dict[str, Any]) -> dict[str, Any]:
+        return {
+            **self.status(),
+            "last_seq": self.events.seq,
+            "reason": reason,
+            "finished_at": self.clock().isoformat(),
+            "events": dict(self.events.counts),
+            "kept": dict(self.kept.counts),
+            "streams": streams,
+            "artifact_files": self.artifacts.files,
+            "runs": {run.local: run.run_id for run in self.runs if run.announced},
+            "registered": {name: intent.model_id or intent.source for name, intent in self.models.intents.items()},
+            "refused_names": list(self.models.refused_names),
+        }
+
+
+async def serve(request: IntakeRequest, rules: Rules, *, ready: Callable[[], None]) -> int:
+    """Serve one job until it is finished. Returns the exit status.
+
+    Args:
+        ready: called once both sockets take connections.
+    """
+    loop = asyncio.get_running_loop()
+    finish_asked: asyncio.Future[str] = loop.create_future()
+    broken: asyncio.Future[UnavailableError] = loop.create_future()
+
+    def give_up(error: UnavailableError) -> None:
+        if not broken.done():
+            broken.set_result(error)
+
+    def ask_to_finish(reason: str) -> None:
+        if not finish_asked.done():
+            finish_asked.set_result(reason)
+
+    control: ControlSocket | None = None
+
+    def grown(seq: int) -> None:
+        del seq
+        if control is not None:
+            control.grown()
+
+    intake = Intake(request, rules, clock=utc_now, on_growth=grown)
+    streams = JobStreams(
+        loop,
+        intake.decided,
+        folder=request.state_dir / "logs",
+        most_bytes=request.limits.log_bytes,
+        give_up=give_up,
+    )
+
+    def begin_streams(fds: tuple[int, int]) -> bool:
+        if streams.are_known:
+            return False
+        streams.begin(fds)
+        return True
+
+    connections = Connections(
+        intake.api, most_body_bytes=request.limits.request_bytes, give_up=give_up, note=_note_fault
+    )
+    job_socket = listen(request.socket, mode=0o666)  # the job's uid is another; who reaches the folder is its job
+    server = await loop.create_unix_server(lambda: JobConnection(connections), sock=job_socket)
+    orders = Orders(
+        streams=begin_streams, status=intake.status, finish=ask_to_finish, seq=lambda: intake.events.seq
+    )
+    control = ControlSocket(loop, listen(request.control, mode=0o600), orders)
+    ready()
+
+    await asyncio.wait([finish_asked, broken], return_when=asyncio.FIRST_COMPLETED)
+    if not broken.done():
+        await streams.wait_ended(STREAMS_END_S)
+    server.close()
+    for connection in tuple(connections.open):
+        connection.cut()
+    if broken.done():
+        _note_fault(broken.result().code)
+        return 1
+    try:
+        counts = {name: vars(each) for name, each in streams.counts.items()}
+        last_seq = intake.finish(finish_asked.result(), counts)
+    except (UnavailableError, OSError) as exc:
+        _note_fault(type(exc).__name__)
+        return 1
+    control.say_finished(last_seq, timeout_s=_LAST_WORD_S)
+    return 0
+
+
+def _note_fault(name: str) -> None:
+    """A word of ours for the site's log: never the text of an exception, which may hold what the job sent."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"intake: {name}\n")
+        sys.stderr.flush()
+
+
+def _write_atomically(path: Path, document: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".partial")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(document, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,364 @@
+"""Sandboxes by bubblewrap: no daemon, no image, root or not, and the fastest start.
+
+bubblewrap makes the place: new namespaces, a root of tmpfs with the base bound
+into it read-only, and a small program that only waits in it (`cat`, the
+*anchor*; bubblewrap's own first process stays pid 1 and reaps). Meanwhile the
+keeper has forked; the fork enters the cgroups and the namespaces, gives up uid,
+capabilities and all hope of new ones, loads the system call filter, and is then
+`init.run`. So no interpreter has to be started before the job's own, which
+halves the start; and init is in the sandbox's namespaces but for the pid
+namespace, where the job can neither see nor signal it.
+
+The anchor lives until its stdin ends. Only the keeper holds the other end: when
+the keeper dies, however, the anchor ends, pid 1 with it, and with pid 1 the
+kernel ends everything in the sandbox.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from insitu.domain.errors import InsituError
+from insitu.sandbox import cgroups, init, kernel
+from insitu.sandbox.contract import Capabilities, SandboxSettings, Started, failed_to_make
+from insitu.sandbox.plan import RUN_TARGET, make_plan
+from insitu.sandbox.rootfs import plan_root
+from insitu.sandbox.seccomp import bpf_program
+from insitu.sandbox.spec import GATE_TARGET, SandboxSpec
+
+_MARK = "INSITU_SANDBOX"
+_DEVICES = ("null", "zero", "full", "random", "urandom")
+# Of /proc: what OCI runtimes hide, beside what bubblewrap itself makes read-only.
+_HIDDEN_FILES = ("kcore", "keys", "timer_list", "sched_debug", "latency_stats", "sysrq-trigger")
+_HIDDEN_FOLDERS = ("acpi", "scsi", "asound")
+_START_WAIT_S = 10
+_NAMESPACES = (
+    ("user", kernel.CLONE_NEWUSER),
+    ("ipc", kernel.CLONE_NEWIPC),
+    ("uts", kernel.CLONE_NEWUTS),
+    ("net", kernel.CLONE_NEWNET),
+    ("pid", kernel.CLONE_NEWPID),
+    ("mnt", kernel.CLONE_NEWNS),
+)
+
+
+class BubblewrapSandbox:
+    """See the module. Nothing is kept between calls but what `prepare` found."""
+
+    name = "bubblewrap"
+
+    def __init__(self, settings: SandboxSettings) -> None:
+        self._program = shutil.which(settings.bwrap)
+        self._filter = b""
+        self._hierarchy: cgroups.Hierarchy | None = None
+
+    def prepare(self) -> None:
+        """What needs no spec: a keeper does it while it waits."""
+        self._filter = bpf_program()
+        self._hierarchy = cgroups.find_hierarchy()
+
+    def probe(self) -> Capabilities:
+        """See the contract. Tries an empty sandbox with all namespaces."""
+        install = "apt install bubblewrap"
+        if self._program is None:
+            return Capabilities(self.name, False, "bwrap is not installed", install, rootless=os.getuid() != 0)
+        try:
+            self.prepare()
+            version = subprocess.run([self._program, "--version"], capture_output=True, text=True, timeout=10).stdout
+            trial = [self._program, "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--", "/bin/true"]
+            tried = subprocess.run(trial, capture_output=True, text=True, timeout=10)
+        except (OSError, InsituError, subprocess.TimeoutExpired) as exc:
+            return Capabilities(self.name, False, str(exc), install, rootless=os.getuid() != 0)
+        if tried.returncode != 0:
+            return Capabilities(
+                self.name,
+                False,
+                tried.stderr.strip()[-200:],
+                "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1), or run the agent as root",
+                rootless=os.getuid() != 0,
+            )
+        version = version.strip().removeprefix("bubblewrap ")
+        return Capabilities(self.name, True, "", "", version, os.getuid() != 0, self._enforced())
+
+    def start(self, spec: SandboxSpec, room: Path, stdout: int, stderr: int) -> Started:
+        """See the contract."""
+        if not self._filter or self._hierarchy is None:
+            self.prepare()
+        assert self._hierarchy is not None
+        if self._program is None:
+            raise failed_to_make(spec.name, "bwrap is not installed", "apt install bubblewrap")
+        arguments, binds = self._arguments(spec, room)
+        anchor = _Anchor(self._program, arguments)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        group = None
+        try:
+            group = cgroups.make_group(self._hierarchy, spec.name, spec.limits)
+            plan = make_plan(spec, binds, self._enforced())
+            anchor.wait_until_ready()
+            pid = os.fork()
+            if pid == 0:
+                ours.close()
+                _become_init(theirs, plan, spec, (stdout, stderr), anchor, group, self._filter)
+        except (OSError, InsituError) as exc:
+            anchor.kill()
+            if group is not None:
+                group.destroy()
+            raise failed_to_make(spec.name, exc) from exc
+        finally:
+            theirs.close()
+        return _BubblewrapStarted(ours, pid, anchor, group)
+
+    def destroy(self, name: str) -> None:
+        """See the contract."""
+        for pid in _pids_of(name):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        gone = cgroups.group_of(self._hierarchy or cgroups.find_hierarchy(), name).destroy()
+        deadline = time.monotonic() + 5
+        while any(_pids_of(name)):
+            if time.monotonic() > deadline:
+                gone = False
+                break
+            time.sleep(0.005)  # not our children: nobody tells us when they are gone
+        if not gone:
+            raise failed_to_make(name, "the kernel has not let it go", "try again; a process hangs in the kernel")
+
+    def running(self) -> frozenset[str]:
+        """See the contract."""
+        names = {name for name, _ in _marked_processes()}
+        return frozenset(names | set(cgroups.names_of_groups(self._hierarchy or cgroups.find_hierarchy())))
+
+    def _enforced(self) -> Mapping[str, str]:
+        hierarchy = self._hierarchy or cgroups.find_hierarchy()
+        return {
+            "memory": hierarchy.mechanism("memory") or "rlimit",
+            "cpus": hierarchy.mechanism("cpu") or "affinity",
+            "processes": hierarchy.mechanism("pids") or "rlimit",
+            "open_files": "rlimit",
+            "file_bytes": "rlimit",
+            "scratch_bytes": "tmpfs",
+            "wall_s": "keeper",
+        }
+
+    def _arguments(self, spec: SandboxSpec, room: Path) -> tuple[list[str], list[str]]:
+        """bubblewrap's arguments, and where it binds entries of the base."""
+        targets = [mount.target for mount in spec.mounts] + ([GATE_TARGET] if spec.gate_socket else [])
+        root = plan_root(spec.rootfs, targets)
+        made = ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--unshare-cgroup-try"]
+        if os.getuid() != 0:
+            made += ["--unshare-user", "--uid", str(spec.uid), "--gid", str(spec.gid)]
+        made += ["--hostname", "sandbox", "--new-session", "--die-with-parent", "--cap-drop", "ALL"]
+        made += ["--clearenv", "--setenv", _MARK, spec.name]
+        for source, target in root.binds:
+            made += ["--ro-bind", str(source), target]
+        for target, says in root.links:
+            made += ["--symlink", says, target]
+        for target in root.folders:
+            made += ["--dir", target]
+        scratch = str(spec.limits.scratch_bytes)
+        made += ["--proc", "/proc", "--perms", "1777", "--size", scratch, "--tmpfs", "/tmp"]  # noqa: S108
+        made += ["--perms", "1777", "--size", scratch, "--tmpfs", "/dev/shm"]  # noqa: S108
+        for device in _DEVICES:
+            made += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
+        for target, says in (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
+            made += ["--symlink", says, f"/dev/{target}"]
+        for name in _HIDDEN_FILES:
+            if os.path.exists(f"/proc/{name}"):
+                made += ["--ro-bind", "/dev/null", f"/proc/{name}"]
+        for name in _HIDDEN_FOLDERS:
+            if os.path.exists(f"/proc/{name}"):
+                made += ["--tmpfs", f"/proc/{name}", "--remount-ro", f"/proc/{name}"]
+        made += ["--dir", RUN_TARGET]
+        if spec.gate_socket is not None:
+            made += ["--ro-bind", str(spec.gate_socket), GATE_TARGET]
+        for mount in spec.mounts:
+            made += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
+        made += ["--chdir", "/", "--remount-ro", "/", "--", "/bin/cat"]
+        return made, [target for _, target in root.binds]
+
+
+class _Anchor:
+    """The bubblewrap process and what waits inside: holds the namespaces open."""
+
+    def __init__(self, program: str, arguments: list[str]) -> None:
+        info, info_end = os.pipe()
+        stdin, self._lifeline = os.pipe()
+        self._ready, ready_end = os.pipe()
+        self._errors, errors_end = os.pipe()
+        os.write(self._lifeline, b"\n")  # cat says it back as soon as it runs, so when all mounts are made
+        actions = [
+            (os.POSIX_SPAWN_DUP2, stdin, 0),
+            (os.POSIX_SPAWN_DUP2, ready_end, 1),
+            (os.POSIX_SPAWN_DUP2, errors_end, 2),
+            (os.POSIX_SPAWN_DUP2, info_end, 3),
+        ]
+        argv = [program, "--info-fd", "3", *arguments]
+        try:
+            self.pid = os.posix_spawn(program, argv, {}, file_actions=actions)
+        finally:
+            for end in (info_end, stdin, ready_end, errors_end):
+                os.close(end)
+        self._info = info
+        self.inside_pid = 0
+        """This machine's number of the sandbox's pid 1."""
+
+    def wait_until_ready(self) -> None:
+        waiting = select.poll()
+        waiting.register(self._ready, select.POLLIN)
+        if not waiting.poll(_START_WAIT_S * 1000) or not os.read(self._ready, 1):
+            raise OSError(0, self._complaint() or "bubblewrap did not get ready")
+        self.inside_pid = int(json.loads(os.read(self._info, 4096))["child-pid"])
+
+    def leave_to_parent(self) -> None:
+        """In the fork: without this, the fork itself would keep the anchor alive."""
+        for descriptor in (self._lifeline, self._ready, self._errors, self._info):
+            os.close(descriptor)
+
+    def kill(self) -> None:
+        """End everything inside, and bubblewrap. Returns when they are gone."""
+        if self.pid == 0:
+            return
+        if self.inside_pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.inside_pid, signal.SIGKILL)
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)  # bubblewrap waits for its pid 1, which waits for all
+        self.pid = 0
+        self.leave_to_parent()
+
+    def _complaint(self) -> str:
+        os.set_blocking(self._errors, False)
+        with contextlib.suppress(BlockingIOError):
+            return os.read(self._errors, 2000).decode(errors="replace").strip()
+        return ""
+
+
+class _BubblewrapStarted:
+    def __init__(self, channel: socket.socket, pid: int, anchor: _Anchor, group: cgroups.Group) -> None:
+        self.channel = channel
+        self._pid = pid
+        self._anchor = anchor
+        self._group = group
+
+    def memory_kills(self) -> int:
+        return self._group.memory_kills()
+
+    def kill(self) -> None:
+        self._anchor.kill()
+        self.channel.close()  # so that init, which waits for us to hear, ends
+        if self._pid:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._pid, 0)
+            self._pid = 0
+        self._group.destroy()
+
+
+def _become_init(
+    channel: socket.socket,
+    plan: dict[str, Any],
+    spec: SandboxSpec,
+    streams: tuple[int, int],
+    anchor: _Anchor,
+    group: cgroups.Group,
+    program: bytes,
+) -> None:
+    """In the fork: enter, give up everything, and be init. Never returns."""
+    try:
+        try:
+            inside = f"/proc/{anchor.inside_pid}"
+            anchor.leave_to_parent()
+            _close_strangers({channel.fileno(), *streams})
+            group.enter()
+            if "cpu" not in group.folders:
+                _bind_to_processors(spec.limits.cpus)
+            status = os.open("/proc/self/status", os.O_RDONLY)
+            _enter(inside)
+            with contextlib.suppress(OSError):
+                kernel.unshare(kernel.CLONE_NEWCGROUP)  # after entering the group: its own is the root it sees
+            plan["mountinfo"] = Path("/proc/1/mountinfo").read_text().splitlines()
+            _give_up_privileges(spec, program)
+        except OSError as exc:
+            channel.sendall(f"failed enter {exc.errno}\n".encode())
+        else:
+            init.run(channel, plan, *streams, "/proc/1", status)
+    finally:
+        os._exit(0)
+
+
+def _enter(inside: str) -> None:
+    """Join each namespace that differs from ours."""
+    opened = [(os.open(f"{inside}/ns/{name}", os.O_RDONLY), f"/proc/self/ns/{name}", kind) for name, kind in _NAMESPACES]
+    for descriptor, own, kind in opened:
+        theirs = os.fstat(descriptor)
+        # After the last one, mnt, /proc is the sandbox's; each is compared before it is joined.
+        mine = os.stat(own)
+        if (theirs.st_dev, theirs.st_ino) != (mine.st_dev, mine.st_ino):
+            kernel.setns(descriptor, kind)
+    for descriptor, _, _ in opened:
+        os.close(descriptor)
+    os.chdir("/")
+
+
+def _give_up_privileges(spec: SandboxSpec, program: bytes) -> None:
+    kernel.clear_bounding_set()
+    if os.getuid() == 0:
+        os.setgroups([])
+        os.setresgid(spec.gid, spec.gid, spec.gid)
+        os.setresuid(spec.uid, spec.uid, spec.uid)
+    kernel.drop_capabilities()
+    kernel.set_undumpable()
+    kernel.die_with_parent()
+    kernel.set_no_new_privileges()
+    kernel.load_filter(program)
+
+
+def _bind_to_processors(cpus: float) -> None:
+    """The fallback for a share of time: that many whole processors."""
+    usable = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, usable[: max(1, min(len(usable), round(cpus + 0.499)))])
+
+
+def _close_strangers(keep: set[int]) -> None:
+    """Everything the keeper had open but what init needs."""
+    last = 2
+    for descriptor in sorted(keep):
+        os.closerange(last + 1, descriptor)
+        last = descriptor
+    os.closerange(last + 1, 65536)
+
+
+def _marked_processes() -> Iterator[tuple[str, int]]:
+    """(sandbox, pid) of every bubblewrap that we started: by its arguments, which only its owner can have set."""
+    mark = f"--setenv\0{_MARK}\0".encode()
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            if entry.stat().st_uid != os.getuid():
+                continue
+            arguments = Path(entry.path, "cmdline").read_bytes()
+            if mark in arguments:
+                yield arguments.partition(mark)[2].partition(b"\0")[0].decode(), int(entry.name)
+
+
+def _pids_of(name: str) -> list[int]:
+    return [pid for marked, pid in _marked_processes() if marked == name]
+
+
+if sys.platform != "linux":
+    raise failed_to_make("bubblewrap", "it exists on Linux only")

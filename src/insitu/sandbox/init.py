@@ -1,0 +1,432 @@
+"""The first program in a sandbox: tests the guards from inside, then starts the code.
+
+One file, standard library alone, few imports: it runs under the *base's*
+interpreter with `-I -S` as pid 1 of a container, where only this file exists;
+for bubblewrap the keeper calls `run` itself from a fork that has joined the
+sandbox, so that no interpreter has to start. Either way it
+
+1. is told by the keeper what to run, and gets the code's stdout and stderr;
+2. tries what must not work: network, names, metadata address, writing to what
+   is read-only, more mounts than declared, capabilities, root. One success, or
+   one test that can't be made, and the code is never started;
+3. sets the limits that are inherited, starts the code in a session of its own,
+   and serves 127.0.0.1:<port>, carrying bytes to the gate's socket and back;
+4. tells the keeper how the code ended, waits until it has heard, and ends;
+   as pid 1 that ends everything inside.
+
+It speaks to the keeper in lines: `refused <check>`, `failed <step> <errno>`,
+`started`, then `exit <code>` or `signal <number>`. From the keeper it hears
+`stop`, or the end of the channel: then the keeper is gone, and so must this be.
+
+The code under test shares its uid. It can't reach the channel: this process is
+not dumpable after its change of uid, nor visible where the keeper forked it,
+and a container's code could only end itself by it.
+"""
+
+import _socket
+import errno
+import os
+import resource
+import select
+import signal
+
+GATE = "/run/insitu/gate.sock"
+CHANNEL = "/run/insitu/keeper.sock"
+
+# What an engine mounts by itself, from files that it made for this container.
+_ENGINE_MOUNTS = frozenset({"/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/run/.containerenv"})
+# File systems that show nothing of this machine's disks.
+_KERNEL_FILE_SYSTEMS = frozenset({"proc", "tmpfs", "devpts", "mqueue", "sysfs", "cgroup", "cgroup2", "devtmpfs"})
+_BUFFER = 1 << 16
+_MAX_CONNECTIONS = 128
+
+
+class Refused(Exception):
+    """A guard is not in place. The text is ours: a word for the check and, where known, a place or number."""
+
+
+def run(channel, plan, stdout, stderr, pid_one, status):
+    """Test, start, serve, report. Returns when the keeper has heard how it ended.
+
+    Args:
+        channel: the connected `_socket.socket` to the keeper.
+        plan: a dict, see `keeper.make_plan`.
+        stdout, stderr: descriptors for the code; closed here once it runs.
+        pid_one: the /proc folder whose mounts are the sandbox's.
+        status: an open descriptor of this process's own /proc/<pid>/status.
+    """
+    try:
+        check_guards(plan, pid_one, status)
+    except Refused as refusal:
+        _say(channel, f"refused {refusal}")
+        return
+    except OSError as exc:
+        _say(channel, f"refused selftest-broke {errno.errorcode.get(exc.errno or 0, '?')}")
+        return
+    try:
+        listener = _listen(plan["port"]) if plan["gate"] else None
+        wake = _wake_on_child()
+        pid = _start(plan, stdout, stderr)
+    except OSError as exc:
+        _say(channel, f"failed {'exec' if exc.filename else 'start'} {errno.errorcode.get(exc.errno or 0, '?')}")
+        return
+    os.close(stdout)
+    os.close(stderr)
+    _say(channel, "started")
+    _serve(channel, listener, wake, pid)
+
+
+# --- the self-test -------------------------------------------------------------------------------
+
+
+def check_guards(plan, pid_one, status):
+    """Every guard, from inside, by trying. Raises Refused, or OSError when a test itself could not be made."""
+    _check_identity(plan, pid_one, status)
+    _check_mounts(plan, pid_one)
+    _check_read_only(plan["read_only"])
+    _check_network()
+
+
+def _check_identity(plan, pid_one, status):
+    if os.getuid() == 0 or os.getgid() == 0 or os.geteuid() != os.getuid():
+        raise Refused("uid root")
+    for line in _read(f"{pid_one}/uid_map").splitlines():
+        inside, outside, count = (int(word) for word in line.split())
+        if inside <= os.getuid() < inside + count and outside + os.getuid() - inside == 0:
+            raise Refused("uid root-of-host")
+    fields = dict(line.split(":\t", 1) for line in os.read(status, _BUFFER).decode().splitlines() if ":\t" in line)
+    for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        if int(fields[name], 16) != 0:
+            raise Refused(f"capabilities {name}")
+    if fields["NoNewPrivs"] != "1":
+        raise Refused("no-new-privs")
+    if fields["Seccomp"] != "2":
+        raise Refused("seccomp")
+    if any(int(group) == 0 for group in fields["Groups"].split()):
+        raise Refused("groups root")
+
+
+def _check_mounts(plan, pid_one):
+    declared, writable = set(plan["declared"]), set(plan["writable"])
+    for line in plan["mountinfo"] or _read(f"{pid_one}/mountinfo").splitlines():
+        before, after = line.split(" - ", 1)
+        place, options = before.split(" ")[4:6]
+        kind = after.split(" ", 1)[0]
+        for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+            place = place.replace(code, character)  # as proc(5) escapes them
+        writes = "rw" in options.split(",")
+        own = place in ("/", "/tmp") or place.split("/")[1] in ("dev", "proc", "sys")  # noqa: S108
+        if kind not in _KERNEL_FILE_SYSTEMS and not own and place not in declared and place not in _ENGINE_MOUNTS:
+            raise Refused("mounts undeclared")
+        if writes and place not in writable and (place == "/" or not own) and place not in _ENGINE_MOUNTS:
+            raise Refused("mounts writable")
+
+
+def _check_read_only(places):
+    """Really try to write. The kernel looks at the mount first, so the answer doesn't hang on whose file it is."""
+    for place in places:
+        try:
+            if os.path.isdir(place):
+                os.mkdir(place + "/.insitu-selftest")
+                os.rmdir(place + "/.insitu-selftest")
+            else:
+                os.utime(place)
+        except OSError as exc:
+            if exc.errno != errno.EROFS:
+                raise Refused(f"read-only {errno.errorcode.get(exc.errno or 0, '?')}") from exc
+        else:
+            raise Refused("read-only written")
+
+
+def _check_network():
+    """Only loopback exists, and no connection gets anywhere, at once and not after a wait."""
+    if [name for _, name in _socket.if_nameindex()] != ["lo"]:
+        raise Refused("network interface")
+    tcp, udp, local, local6 = _socket.SOCK_STREAM, _socket.SOCK_DGRAM, _socket.AF_INET, _socket.AF_INET6
+    for name, family, kind, address in (
+        ("tcp", local, tcp, ("192.0.2.1", 443)),  # RFC 5737: for documentation, never answers
+        ("tcp", local, tcp, ("1.1.1.1", 443)),
+        ("metadata", local, tcp, ("169.254.169.254", 80)),
+        ("tcp6", local6, tcp, ("2001:db8::1", 443)),
+        ("dns", local, udp, ("8.8.8.8", 53)),
+        ("dns", local, udp, ("127.0.0.53", 53)),
+        ("dns", local, udp, ("127.0.0.1", 53)),
+    ):
+        if _answers(family, kind, address):
+            raise Refused(f"network {name}")
+
+
+def _answers(family, kind, address):
+    """Whether anything but an immediate error comes of speaking to that address."""
+    try:
+        attempt = _socket.socket(family, kind | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC)
+    except OSError as exc:
+        if exc.errno == errno.EAFNOSUPPORT:  # no IPv6 in this kernel
+            return False
+        raise
+    try:
+        attempt.connect(address)
+        attempt.send(b"\0" * 12)
+        # On loopback the refusal has come when send returns; only an answer could still come later.
+        attempt.recv(1)
+    except OSError as exc:
+        refusals = (errno.ENETUNREACH, errno.ECONNREFUSED, errno.EADDRNOTAVAIL, errno.EHOSTUNREACH, errno.EACCES)
+        return exc.errno not in refusals
+    finally:
+        attempt.close()
+    return True
+
+
+def _read(path):
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(descriptor, _BUFFER):
+            parts.append(part)
+        return b"".join(parts).decode()
+    finally:
+        os.close(descriptor)
+
+
+# --- start ---------------------------------------------------------------------------------------
+
+
+def _start(plan, stdout, stderr):
+    for name, value in plan["rlimits"]:
+        limit = getattr(resource, name)
+        hard = resource.getrlimit(limit)[1]
+        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (bound, bound))
+    os.chdir(plan["workdir"])
+    os.umask(0o022)
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, stdout, 1),
+        (os.POSIX_SPAWN_DUP2, stderr, 2),
+    ]
+    argv, env = plan["argv"], plan["env"]
+    usual = [signal.SIGPIPE, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXFSZ]
+    program = _find(argv[0], env.get("PATH", "/usr/bin:/bin"))
+    return os.posix_spawn(program, argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=usual)
+
+
+def _find(program, path):
+    if "/" in program:
+        return program
+    for folder in path.split(":"):
+        if os.access(f"{folder}/{program}", os.X_OK):
+            return f"{folder}/{program}"
+    raise FileNotFoundError(errno.ENOENT, "no such program", program)
+
+
+def _wake_on_child():
+    """A descriptor that becomes readable when a child ends."""
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # an engine's own stop; ours comes through the channel
+    return reader
+
+
+# --- serve ---------------------------------------------------------------------------------------
+
+
+def _listen(port):
+    listener = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC)
+    listener.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    listener.listen(64)
+    return listener
+
+
+def _serve(channel, listener, wake, pid):
+    """Forward until the code ends or the keeper goes. One thread: what is slow here is only the code's own gate."""
+    poll = select.epoll()
+    poll.register(channel.fileno(), select.EPOLLIN)
+    poll.register(wake, select.EPOLLIN)
+    forwarder = _Forwarder(poll, listener)
+    while True:
+        for descriptor, events in poll.poll():
+            if descriptor == channel.fileno():
+                message = channel.recv(64)
+                if not message:
+                    return  # the keeper is gone: so must the code be
+                if b"stop" in message:
+                    _ask_to_end(pid)
+            elif descriptor == wake:
+                os.read(wake, 512)
+                ended = _reap(pid)
+                if ended is not None:
+                    _say(channel, ended)
+                    _await_keeper(channel)
+                    return
+            else:
+                forwarder.move(descriptor, events)
+
+
+def _ask_to_end(pid):
+    try:
+        os.killpg(pid, signal.SIGTERM)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def _reap(pid):
+    """Every child that ended; for the code itself, the line that says how."""
+    line = None
+    while True:
+        try:
+            ended, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return line
+        if ended == 0:
+            return line
+        if ended == pid:
+            code = os.waitstatus_to_exitcode(status)
+            line = f"exit {code}" if code >= 0 else f"signal {-code}"
+
+
+def _await_keeper(channel):
+    """Until the keeper has heard: it reads the memory counters first, and they vanish with this process."""
+    waiting = select.poll()
+    waiting.register(channel.fileno(), select.POLLIN)
+    waiting.poll(5000)
+
+
+def _say(channel, line):
+    try:
+        channel.sendall(line.encode() + b"\n")
+    except OSError:
+        pass  # nobody is left to tell
+
+
+class _Forwarder:
+    """Bytes between connections to 127.0.0.1 and the gate's socket, each with one bounded buffer a direction."""
+
+    def __init__(self, poll, listener):
+        self.poll = poll
+        self.listener = listener
+        self.peers = {}  # descriptor → (its socket, the other one's descriptor)
+        self.waiting = {}  # descriptor → bytes that it has not taken yet
+        self.closing = set()  # descriptors to shut for writing once they took all
+        if listener is not None:
+            poll.register(listener.fileno(), select.EPOLLIN)
+
+    def move(self, descriptor, events):
+        if self.listener is not None and descriptor == self.listener.fileno():
+            self._accept()
+            return
+        if descriptor not in self.peers:
+            return  # closed by an earlier event of the same round
+        try:
+            if events & select.EPOLLOUT:
+                self._flush(descriptor)
+            if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR) and descriptor in self.peers:
+                self._read(descriptor, bool(events & (select.EPOLLHUP | select.EPOLLERR)))
+        except OSError as exc:
+            if exc.errno not in (errno.EAGAIN, errno.EINTR):
+                self._drop(descriptor)
+
+    def _accept(self):
+        try:
+            descriptor, _ = self.listener._accept()
+        except OSError:
+            return
+        near = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM, 0, descriptor)
+        far = None
+        try:
+            if len(self.peers) >= 2 * _MAX_CONNECTIONS:
+                raise OSError(errno.EMFILE, "too many connections")
+            far = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+            far.connect(GATE)
+        except OSError:
+            near.close()
+            if far is not None:
+                far.close()
+            return
+        near.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        for here, there in ((near, far), (far, near)):
+            here.setblocking(False)
+            self.peers[here.fileno()] = (here, there.fileno())
+            self.poll.register(here.fileno(), select.EPOLLIN)
+
+    def _read(self, descriptor, hung_up):
+        source, other = self.peers[descriptor]
+        if self.waiting.get(other):
+            return  # the other side is slow: leave it in the kernel's buffer
+        data = source.recv(_BUFFER)
+        if data:
+            self._give(other, data)
+            return
+        self.closing.add(other)
+        if hung_up:  # nobody will read what waits for this side either
+            self.waiting.pop(descriptor, None)
+            self.closing.add(descriptor)
+        self._watch(descriptor)
+        self._flush(other)
+
+    def _give(self, descriptor, data):
+        target, other = self.peers[descriptor]
+        try:
+            sent = target.send(data)
+        except OSError as exc:
+            if exc.errno != errno.EAGAIN:
+                raise
+            sent = 0
+        if sent < len(data):
+            self.waiting[descriptor] = data[sent:]
+            self._watch(descriptor)
+            self._watch(other)
+
+    def _flush(self, descriptor):
+        target, other = self.peers[descriptor]
+        data = self.waiting.pop(descriptor, b"")
+        if data:
+            self._give(descriptor, data)
+        if not self.waiting.get(descriptor):
+            self._watch(descriptor)
+            self._watch(other)
+            if descriptor in self.closing:
+                target.shutdown(_socket.SHUT_WR)
+                if other in self.closing:  # both directions are over
+                    self._drop(descriptor)
+
+    def _watch(self, descriptor):
+        """Read unless it ended or the other side is full; write while something waits."""
+        _, other = self.peers[descriptor]
+        readable = other not in self.closing and not self.waiting.get(other)
+        events = (select.EPOLLIN if readable else 0) | (select.EPOLLOUT if self.waiting.get(descriptor) else 0)
+        # A hang-up is reported even when nothing was asked for; ONESHOT keeps that from spinning.
+        self.poll.modify(descriptor, events or select.EPOLLONESHOT)
+
+    def _drop(self, descriptor):
+        for each in (descriptor, self.peers[descriptor][1]):
+            here, _ = self.peers.pop(each)
+            self.poll.unregister(each)
+            self.waiting.pop(each, None)
+            self.closing.discard(each)
+            here.close()
+
+
+# --- as a program, in a container ----------------------------------------------------------------
+
+
+def main():
+    """Pid 1 of a container: fetch plan and descriptors from the keeper, then `run`."""
+    import json
+
+    channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    channel.connect(CHANNEL)
+    size = _socket.CMSG_SPACE(8)
+    data, extra, _, _ = channel.recvmsg(_BUFFER, size, _socket.MSG_CMSG_CLOEXEC)
+    descriptors = [int.from_bytes(extra[0][2][at : at + 4], "little") for at in (0, 4)]
+    length = int(data.partition(b"\n")[0])
+    data = data.partition(b"\n")[2]
+    while len(data) < length:
+        data += channel.recv(_BUFFER)
+    status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+    run(channel, json.loads(data), *descriptors, "/proc/self", status)
+
+
+if __name__ == "__main__":
+    main()

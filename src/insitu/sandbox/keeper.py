@@ -1,0 +1,327 @@
+"""The process that stands beside one sandbox, whatever becomes of the agent.
+
+    python -m insitu.sandbox.keeper < request
+
+It waits for one line of JSON on stdin, so that it can be started ahead of time
+and its own start costs no job anything; when stdin ends first, it ends. From
+then on it needs nobody: it is in a session of its own, keeps all it knows in
+the folder that the request names, and does six things in this order:
+
+1. writes `keeper.json`: who it is (pid and start time, so that a number used
+   again is not mistaken for it), which sandbox, which name;
+2. makes the job's two pipes and hands their reading ends to the intake over
+   its unix socket, or else lets the streams be files in the folder;
+3. makes the sandbox, through the contract;
+4. waits for the end, for the time to be up, or for SIGTERM; asks the code to
+   end, and after the grace kills all of it;
+5. writes `result.json`, whole and synced: it is there or it is not. Before
+   that, no process of the sandbox is left, so what it wrote can be judged;
+6. destroys what is left.
+
+If it can't tell how the code ended, it says `lost`, never a guess. A keeper
+that dies takes its sandbox with it; whoever finds `keeper.json` of a dead
+process and no result has the same answer: lost.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from insitu.domain.errors import InsituError, InvalidInputError
+from insitu.sandbox.contract import SANDBOXES, Sandbox, SandboxSettings, Started, open_sandbox
+from insitu.sandbox.spec import Reason, SandboxResult, SandboxSpec
+
+_SELFTEST_WAIT_S = 60
+"""A busy machine may be slow to start an engine's container; an end is needed all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperRequest:
+    spec: SandboxSpec
+    sandbox: str
+    state_dir: Path
+    """This sandbox's alone, mode 0700; made when missing."""
+    settings: SandboxSettings
+    streams_socket: Path | None = None
+    """Gets the message `streams` with two descriptors; None: files `stdout` and `stderr` in the folder."""
+
+    def to_json(self) -> str:
+        """One line."""
+        fields = {
+            "spec": json.loads(self.spec.to_json()),
+            "sandbox": self.sandbox,
+            "state_dir": str(self.state_dir),
+            "streams_socket": str(self.streams_socket) if self.streams_socket else None,
+            "settings": {
+                "state_dir": str(self.settings.state_dir),
+                "bwrap": self.settings.bwrap,
+                "podman": self.settings.podman,
+                "docker_socket": str(self.settings.docker_socket),
+            },
+        }
+        return json.dumps(fields)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Raises InvalidInputError: it is not a request."""
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            settings = fields["settings"]
+            streams = fields["streams_socket"]
+            return cls(
+                spec=SandboxSpec.from_json(json.dumps(fields["spec"])),
+                sandbox=fields["sandbox"],
+                state_dir=Path(fields["state_dir"]),
+                settings=SandboxSettings(
+                    state_dir=Path(settings["state_dir"]),
+                    bwrap=settings["bwrap"],
+                    podman=settings["podman"],
+                    docker_socket=Path(settings["docker_socket"]),
+                ),
+                streams_socket=Path(streams) if streams else None,
+            )
+        except (ValueError, TypeError, KeyError) as exc:
+            raise InvalidInputError("this is not a keeper's request", code="bad-request", why=type(exc).__name__) from exc
+
+
+def main() -> int:
+    _warm_up()
+    line = sys.stdin.readline()
+    if not line:
+        return 0  # nobody needs this keeper any more
+    request = KeeperRequest.from_json(line)
+    stop = _stop_on_signal()
+    request.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _write_whole(request.state_dir / "keeper.json", json.dumps(_who_i_am(request)))
+    sandbox = open_sandbox(request.sandbox, request.settings)
+    try:
+        result = _keep(request, sandbox, stop)
+    except (InsituError, OSError) as exc:
+        why = exc.code if isinstance(exc, InsituError) else type(exc).__name__
+        _note(request, exc)
+        result = SandboxResult(Reason.FAILED_TO_START, detail=why, ended_at=datetime.now(UTC))
+    _write_whole(request.state_dir / "result.json", result.to_json())
+    with contextlib.suppress(InsituError):  # the agent destroys again what it finds by name
+        sandbox.destroy(request.spec.name)
+    return 0
+
+
+def start_ticks(pid: int) -> int | None:
+    """When that process started, in ticks since boot (proc(5), field 22); None: there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+def _warm_up() -> None:
+    """Import what the start will need, while nobody waits."""
+    import importlib
+
+    for where in list(SANDBOXES.values())[2:]:
+        module = importlib.import_module(where.partition(":")[0])
+        if hasattr(module, "warm_up"):
+            module.warm_up()
+
+
+def _stop_on_signal() -> socket.socket:
+    """A socket that becomes readable when somebody asks this keeper to stop."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    reader.setblocking(False)
+    _KEPT.append(writer)
+    return reader
+
+
+_KEPT: list[socket.socket] = []
+
+
+def _who_i_am(request: KeeperRequest) -> dict[str, Any]:
+    pid = os.getpid()
+    return {
+        "pid": pid,
+        "start_ticks": start_ticks(pid),
+        "sandbox": request.sandbox,
+        "name": request.spec.name,
+        "settings": json.loads(request.to_json())["settings"],
+    }
+
+
+def _keep(request: KeeperRequest, sandbox: Sandbox, stop: socket.socket) -> SandboxResult:
+    spec = request.spec
+    _give_writable_mounts(spec)
+    room = request.state_dir / "room"
+    room.mkdir(mode=0o755, exist_ok=True)
+    stdout, stderr = _make_streams(request)
+    try:
+        started = sandbox.start(spec, room, stdout, stderr)
+    finally:
+        os.close(stdout)
+        os.close(stderr)
+    try:
+        return _Watch(spec, started, stop).until_the_end()
+    finally:
+        started.kill()
+
+
+def _give_writable_mounts(spec: SandboxSpec) -> None:
+    """As root, the code's uid gets the folders that it may write to; themselves, not what is in them."""
+    if os.getuid() != 0:
+        return
+    for mount in spec.mounts:
+        if mount.writable:
+            os.chown(mount.source, spec.uid, spec.gid, follow_symlinks=False)
+
+
+def _make_streams(request: KeeperRequest) -> tuple[int, int]:
+    """The ends that the code writes to."""
+    if request.streams_socket is None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        return tuple(os.open(request.state_dir / name, flags, 0o600) for name in ("stdout", "stderr"))  # type: ignore[return-value]
+    out_read, out_write = os.pipe()
+    err_read, err_write = os.pipe()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as intake:
+        intake.connect(str(request.streams_socket))
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [out_read, err_read]))
+        intake.sendmsg([b"streams"], [rights])
+    os.close(out_read)
+    os.close(err_read)
+    return out_write, err_write
+
+
+class _Watch:
+    """One sandbox from its start to its end: what init says, the clock, and who asks to stop."""
+
+    def __init__(self, spec: SandboxSpec, started: Started, stop: socket.socket) -> None:
+        self._spec = spec
+        self._started = started
+        self._stop = stop
+        self._words: list[str] = []
+        self._started_at: datetime | None = None
+        self._deadline = time.monotonic() + _SELFTEST_WAIT_S
+        self._ending: Reason | None = None
+        """Why we asked it to end; None: we did not."""
+        self._rest = b""
+
+    def until_the_end(self) -> SandboxResult:
+        selector = selectors.DefaultSelector()
+        selector.register(self._started.channel, selectors.EVENT_READ)
+        selector.register(self._stop, selectors.EVENT_READ)
+        while True:
+            ready = {key.fileobj for key, _ in selector.select(max(0.0, self._deadline - time.monotonic()))}
+            if self._started.channel in ready and not self._hear():
+                return self._result()
+            if self._stop in ready:
+                self._drain_stop()
+                self._end(Reason.STOPPED)
+            if time.monotonic() >= self._deadline:
+                if self._ending is not None or self._started_at is None:
+                    return self._result()  # the grace is over, or it never got going; the caller kills
+                self._end(Reason.TIMEOUT)
+
+    def _hear(self) -> bool:
+        """What init says. False: it has said its last, or is gone."""
+        try:
+            data = self._started.channel.recv(4096)
+        except OSError:
+            data = b""
+        if not data:
+            return False
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            words = line.decode("ascii", "replace").split()
+            # After `started` the code could speak on a container's channel: then only an end is believed.
+            if words == ["started"] and self._started_at is None:
+                self._started_at = datetime.now(UTC)
+                if self._ending is None:
+                    self._deadline = time.monotonic() + self._spec.limits.wall_s
+            elif words and words[0] in (("exit", "signal") if self._started_at else ("refused", "failed")):
+                self._words = words
+                return False
+        return True
+
+    def _end(self, why: Reason) -> None:
+        """Ask the code to end; the deadline becomes the end of the grace."""
+        if self._ending is not None:
+            return
+        self._ending = why
+        self._deadline = time.monotonic() + self._spec.grace_s
+        with contextlib.suppress(OSError):
+            self._started.channel.send(b"stop\n")
+
+    def _drain_stop(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._stop.recv(64):
+                pass
+
+    def _result(self) -> SandboxResult:
+        killed_for_memory = self._started.memory_kills() > 0
+        # Kill before the time is taken and the result exists: nothing may write after it.
+        self._started.kill()
+        ended_at = datetime.now(UTC)
+        word, number = (self._words[0], self._words[1:]) if self._words else ("", [])
+        if word in ("refused", "failed"):
+            reason = Reason.SELFTEST if word == "refused" else Reason.FAILED_TO_START
+            return SandboxResult(reason, detail=" ".join(number)[:200], ended_at=ended_at)
+        value = int(number[0]) if number and number[0].isdigit() else None
+        exit_code, signal_number = (value, None) if word == "exit" else (None, value)
+        reason, detail = self._reason(exit_code, signal_number, killed_for_memory)
+        return SandboxResult(reason, exit_code, signal_number, detail, self._started_at, ended_at)
+
+    def _reason(self, exit_code: int | None, number: int | None, killed_for_memory: bool) -> tuple[Reason, str]:
+        if killed_for_memory and exit_code != 0:
+            return Reason.MEMORY, f"the limit is {self._spec.limits.memory_bytes} bytes"
+        if self._ending is Reason.TIMEOUT:
+            return Reason.TIMEOUT, f"the limit is {self._spec.limits.wall_s:g} s"
+        if self._ending is Reason.STOPPED:
+            return Reason.STOPPED, "it was asked to stop"
+        if exit_code is not None or number is not None:
+            return Reason.EXITED, ""
+        if self._started_at is None:
+            return Reason.FAILED_TO_START, "the sandbox ended before its self-test did"
+        return Reason.LOST, "the sandbox ended, and nobody inside said how"
+
+
+def _note(request: KeeperRequest, exc: Exception) -> None:
+    """The whole error, for the site alone."""
+    with contextlib.suppress(OSError):
+        _write_whole(request.state_dir / "keeper.log", f"{exc}\n")
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """All of it or nothing, and on the disk when this returns."""
+    partial = path.with_name(path.name + ".new")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, text.encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    partial.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""Keepers ahead of time, and what the agent holds of each.
+
+An interpreter with its imports takes longer to start than a sandbox. So a pool
+has a few keepers waiting for their request; taking one starts another, a little
+later, so that it doesn't compete with the job for the processor.
+
+A handle waits without asking again and again: a pidfd becomes readable when the
+keeper has ended, whether it is our child or was adopted after a restart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from insitu.domain.errors import ConflictError, InsituError, UnavailableError
+from insitu.sandbox.contract import SandboxSettings, open_sandbox
+from insitu.sandbox.keeper import KeeperRequest, start_ticks
+from insitu.sandbox.spec import Reason, SandboxResult
+
+_REFILL_AFTER_S = 0.3
+
+
+class KeeperHandle:
+    """A keeper that has its request; ours, or an earlier agent's."""
+
+    def __init__(self, pid: int, pidfd: int, state_dir: Path, child: subprocess.Popen[str] | None = None) -> None:
+        self.pid = pid
+        self._pidfd = pidfd
+        self._state_dir = state_dir
+        self._child = child
+
+    def wait(self, timeout_s: float | None = None) -> SandboxResult | None:
+        """The result, when the keeper ended within the time; else None. May be called again."""
+        if self._pidfd >= 0:
+            waiting = select.poll()
+            waiting.register(self._pidfd, select.POLLIN)
+            if not waiting.poll(None if timeout_s is None else int(timeout_s * 1000)):
+                return None
+            if self._child is not None:
+                self._child.wait()
+            os.close(self._pidfd)
+            self._pidfd = -1
+        return read_result(self._state_dir) or _lost(self._state_dir)
+
+    def stop(self) -> None:
+        """Ask the keeper to stop its job: TERM, grace, KILL. Returns at once; `wait` tells the rest. Idempotent."""
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
+
+
+class KeeperPool:
+    """A few keepers that wait for work.
+
+    Args:
+        size: how many wait at a time.
+        python: the interpreter to run them with, and its options.
+        settings: only keepers for these are handed out.
+    """
+
+    def __init__(self, size: int, python: Sequence[str], settings: SandboxSettings) -> None:
+        self._size = size
+        self._command = [*python, "-P", "-m", "insitu.sandbox.keeper"]
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._waiting: list[subprocess.Popen[str]] = []
+        self._refill: threading.Timer | None = None
+        self._closed = False
+        self._fill()
+
+    def start(self, request: KeeperRequest) -> KeeperHandle:
+        """Hand the request to a waiting keeper. Returns at once.
+
+        Raises:
+            ConflictError: the state folder belongs to an earlier keeper.
+            UnavailableError: no keeper could be started.
+        """
+        if (request.state_dir / "keeper.json").exists():
+            raise ConflictError(f"the sandbox {request.spec.name} was started already", hint="adopt it")
+        for _ in range(3):
+            child = self._take()
+            assert child.stdin is not None
+            try:
+                child.stdin.write(request.to_json() + "\n")
+                child.stdin.close()
+            except BrokenPipeError:  # it died while it waited
+                child.wait()
+                continue
+            return KeeperHandle(child.pid, os.pidfd_open(child.pid), request.state_dir, child)
+        raise UnavailableError("no keeper could be started", code="no-keeper", hint="see the agent's log")
+
+    def adopt(self, state_dir: Path) -> KeeperHandle | SandboxResult | None:
+        """What became of a sandbox that an earlier agent started.
+
+        A handle while its keeper lives; the result when it has ended, which is
+        `lost` when its keeper died (what is left of it is then destroyed here);
+        None when no keeper ever took it on, so that it can be started.
+        """
+        try:
+            known = json.loads((state_dir / "keeper.json").read_text())
+        except FileNotFoundError:
+            return None
+        with contextlib.suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(known["pid"])
+            if start_ticks(known["pid"]) == known["start_ticks"]:
+                return KeeperHandle(known["pid"], pidfd, state_dir)
+            os.close(pidfd)
+        return read_result(state_dir) or _lost(state_dir)
+
+    def close(self) -> None:
+        """Let the waiting keepers go. Those with a job go on."""
+        with self._lock:
+            self._closed = True
+            if self._refill is not None:
+                self._refill.cancel()
+            waiting, self._waiting = self._waiting, []
+        for child in waiting:
+            assert child.stdin is not None
+            child.stdin.close()
+        for child in waiting:
+            child.wait()
+
+    def _take(self) -> subprocess.Popen[str]:
+        with self._lock:
+            child = self._waiting.pop(0) if self._waiting else self._spawn()
+            if self._refill is None and not self._closed:
+                self._refill = threading.Timer(_REFILL_AFTER_S, self._fill)
+                self._refill.daemon = True
+                self._refill.start()
+        return child
+
+    def _fill(self) -> None:
+        with self._lock:
+            self._refill = None
+            while len(self._waiting) < self._size and not self._closed:
+                self._waiting.append(self._spawn())
+
+    def _spawn(self) -> subprocess.Popen[str]:
+        # Its stderr is the agent's log: what it says there is ours, never the job's.
+        return subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True, cwd="/"
+        )
+
+
+def read_result(state_dir: Path) -> SandboxResult | None:
+    try:
+        return SandboxResult.from_json((state_dir / "result.json").read_text())
+    except FileNotFoundError:
+        return None
+
+
+def _lost(state_dir: Path) -> SandboxResult:
+    """The keeper is gone and left no result: end what may be left, and say so."""
+    with contextlib.suppress(OSError, ValueError, KeyError, InsituError):
+        known = json.loads((state_dir / "keeper.json").read_text())
+        fields = {k: (v if k in ("bwrap", "podman") else Path(v)) for k, v in known["settings"].items()}
+        open_sandbox(known["sandbox"], SandboxSettings(**fields)).destroy(known["name"])
+    return SandboxResult(Reason.LOST, detail="its keeper ended without a result")

@@ -1,0 +1,46 @@
+"""What `init.py` is told: made from a spec, outside, as plain values that survive JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from insitu.sandbox.spec import SandboxSpec
+
+RUN_TARGET = "/run/insitu"
+SCRATCH_TARGETS = ("/tmp", "/dev/shm")  # noqa: S108 - inside a sandbox, not here
+
+
+def make_plan(spec: SandboxSpec, binds: Iterable[str], enforced: Mapping[str, str]) -> dict[str, Any]:
+    """The plan for `init.run`.
+
+    Args:
+        binds: where entries of the base are bound, inside.
+        enforced: limit → mechanism; what names `rlimit` is left to init.
+    """
+    read_only = [mount.target for mount in spec.mounts if not mount.writable]
+    own = [RUN_TARGET] + (["/run/insitu/gate.sock"] if spec.gate_socket else [])
+    return {
+        "argv": list(spec.argv),
+        "env": dict(spec.env),
+        "workdir": spec.workdir,
+        "port": spec.forward_port,
+        "gate": spec.gate_socket is not None,
+        "declared": [*binds, *own, *(mount.target for mount in spec.mounts)],
+        "writable": [*(mount.target for mount in spec.mounts if mount.writable), *SCRATCH_TARGETS],
+        "read_only": ["/", *sorted({*read_only, *spec.selftest})],
+        "mountinfo": None,
+        "rlimits": _rlimits(spec, enforced),
+    }
+
+
+def _rlimits(spec: SandboxSpec, enforced: Mapping[str, str]) -> list[tuple[str, int]]:
+    limits = spec.limits
+    chosen = [("RLIMIT_NOFILE", limits.open_files), ("RLIMIT_CORE", 0)]
+    if limits.file_bytes is not None:
+        chosen.append(("RLIMIT_FSIZE", limits.file_bytes))
+    if enforced.get("memory") == "rlimit":
+        chosen.append(("RLIMIT_AS", limits.memory_bytes))
+    if enforced.get("processes") == "rlimit":
+        chosen.append(("RLIMIT_NPROC", limits.processes))
+    return chosen

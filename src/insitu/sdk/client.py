@@ -1,0 +1,396 @@
+"""The client: `Client.from_env()`, then the nouns of the command line. Synchronous, typed.
+
+    client = Client.from_env()
+    job = client.submit("job.yaml", changes={"inputs.C": "0.5"})
+    for event in client.follow(job.id):
+        print(event.text)
+    print(client.wait(job.id).state)
+
+Errors are `insitu.domain.errors`: each has a code, what happened, why and a hint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from insitu.domain.digests import Digest
+from insitu.domain.errors import InvalidInputError, NotFoundError, UnavailableError, UnreachableError
+from insitu.domain.jobs import is_final
+from insitu.sdk.config import Login, UserFolders, load_login, load_or_make_key
+from insitu.sdk.submit import PreparedJob, prepare_job
+from insitu.sdk.transport import MissingBlobsError, Transport
+from insitu.wire.deployments import DeployedModel, ServingResources, sign_deployment
+from insitu.wire.keys import SigningKey
+from insitu.wire.people import (
+    AliasRequest,
+    DatasetView,
+    DeploymentRequest,
+    DeploymentView,
+    EgressItem,
+    ImageRequest,
+    ImageView,
+    JobRequest,
+    JobView,
+    KeyRequest,
+    LogLine,
+    ModelVersionView,
+    NewSite,
+    NewToken,
+    Role,
+    SiteRequest,
+    SiteView,
+    TagRequest,
+    TokenRequest,
+    TokenView,
+    WhoAmI,
+)
+
+View = TypeVar("View", bound=BaseModel)
+
+_POLL_S = 0.5
+_RECONNECT_S = 1.0
+
+
+@dataclass(frozen=True)
+class JobEvent:
+    """One thing that a job's stream told: a line, a metric, a state, a decision."""
+
+    id: str
+    kind: str
+    data: dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        match self.kind:
+            case "log":
+                return str(self.data.get("text", ""))
+            case "metric":
+                return f"{self.data.get('key')} = {self.data.get('value')}"
+            case "state":
+                return f"{self.data.get('state')}"
+            case _:
+                return json.dumps(self.data)
+
+
+class Client:
+    """One hub, as one person, with that person's signing key."""
+
+    def __init__(self, login: Login, key: SigningKey, *, cache: Path, index_url: str | None = None) -> None:
+        self._http = Transport(login)
+        self._key = key
+        self._cache = cache
+        self._index_url = index_url
+        self._me: WhoAmI | None = None
+
+    @classmethod
+    def from_env(cls) -> Client:
+        """As `insitu login` left it, or as `INSITU_HUB_URL` and `INSITU_TOKEN` say.
+
+        Raises:
+            AuthenticationError: nobody has logged in here.
+        """
+        environment = dict(os.environ)
+        folders = UserFolders.from_environment(environment)
+        login = load_login(folders, environment)
+        return cls(
+            login,
+            load_or_make_key(folders),
+            cache=folders.cache,
+            index_url=environment.get("INSITU_INDEX_URL") or None,
+        )
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    @property
+    def hub(self) -> str:
+        return self._http.hub
+
+    @property
+    def fingerprint(self) -> str:
+        """Of this person's key: what a steward lists under `signers`."""
+        return self._key.fingerprint
+
+    # -- who -----------------------------------------------------------------------------------------------------------
+
+    def whoami(self) -> WhoAmI:
+        return WhoAmI.model_validate(self._http.call("GET", "/api/v1/whoami"))
+
+    def register_key(self) -> WhoAmI:
+        """Tell the hub this person's public key, for display; sites know it by their policy only."""
+        self._me = WhoAmI.model_validate(
+            self._http.call("PUT", "/api/v1/me/key", json=KeyRequest(public_key=self._key.public.text).model_dump())
+        )
+        return self._me
+
+    def create_token(self, name: str, role: Role, *, days: int = 90) -> NewToken:
+        return NewToken.model_validate(self._post("/api/v1/tokens", TokenRequest(name=name, role=role, days=days)))
+
+    def tokens(self) -> list[TokenView]:
+        return self._list("/api/v1/tokens", TokenView)
+
+    def revoke_token(self, token_id: str) -> None:
+        self._http.call("DELETE", f"/api/v1/tokens/{token_id}")
+
+    # -- sites and data ------------------------------------------------------------------------------------------------
+
+    def create_site(self, name: str, labels: Mapping[str, str] | None = None) -> NewSite:
+        return NewSite.model_validate(self._post("/api/v1/sites", SiteRequest(name=name, labels=dict(labels or {}))))
+
+    def sites(self) -> list[SiteView]:
+        return self._list("/api/v1/sites", SiteView)
+
+    def site(self, name: str) -> SiteView:
+        return SiteView.model_validate(self._http.call("GET", f"/api/v1/sites/{name}"))
+
+    def datasets(self) -> list[DatasetView]:
+        return self._list("/api/v1/datasets", DatasetView)
+
+    # -- jobs ----------------------------------------------------------------------------------------------------------
+
+    def prepare(
+        self, path: str | Path, *, changes: Mapping[str, str] | None = None, progress: Callable[[str], None] = lambda _: None
+    ) -> PreparedJob:
+        """Everything that a submission signs, without submitting it."""
+        return prepare_job(
+            Path(path),
+            changes=changes or {},
+            sites=self.sites(),
+            datasets=self.datasets(),
+            cache=self._cache,
+            index_url=self._index_url,
+            progress=progress,
+        )
+
+    def submit(
+        self, job: str | Path | PreparedJob, *, changes: Mapping[str, str] | None = None
+    ) -> JobView:
+        """Sign a job and hand it to the hub. Bytes that the hub lacks are uploaded first.
+
+        Raises:
+            InvalidInputError: the job file is not right.
+            InsituError: the hub did not take it.
+        """
+        prepared = job if isinstance(job, PreparedJob) else self.prepare(job, changes=changes)
+        envelope = prepared.sign(submitter=self._name(), key=self._key, now=datetime.now(UTC))
+        request = JobRequest(envelope=envelope)
+        try:
+            return JobView.model_validate(self._post("/api/v1/jobs", request))
+        except MissingBlobsError as exc:
+            self._upload(exc.missing, prepared.blobs)
+        return JobView.model_validate(self._post("/api/v1/jobs", request))
+
+    def _upload(self, missing: list[str], blobs: Mapping[str, bytes]) -> None:
+        for digest in missing:
+            if digest not in blobs:
+                raise InvalidInputError(f"the hub asks for {digest}, which is not part of this job", code="odd-blob")
+            self._http.call("PUT", f"/api/v1/blobs/{digest}", content=blobs[digest])
+
+    def jobs(self, *, state: str = "", limit: int = 100) -> list[JobView]:
+        query = f"?limit={limit}" + (f"&state={state}" if state else "")
+        return self._list(f"/api/v1/jobs{query}", JobView)
+
+    def job(self, job_id: str) -> JobView:
+        return JobView.model_validate(self._http.call("GET", f"/api/v1/jobs/{job_id}"))
+
+    def cancel(self, job_id: str) -> JobView:
+        """Ask for a job's end. The site confirms it; until then `cancel_requested` is true."""
+        return JobView.model_validate(self._http.call("POST", f"/api/v1/jobs/{job_id}/cancel"))
+
+    def logs(self, job_id: str, *, after: int = 0) -> list[LogLine]:
+        return self._list(f"/api/v1/jobs/{job_id}/logs?after={after}", LogLine)
+
+    def egress(self, job_id: str) -> list[EgressItem]:
+        """What of this job reached the hub. The site's ledger is the record."""
+        return self._list(f"/api/v1/jobs/{job_id}/egress", EgressItem)
+
+    def wait(self, job_id: str, *, timeout_s: float | None = None, held_is_enough: bool = True) -> JobView:
+        """Wait until a job is final, or held for a steward.
+
+        Raises:
+            UnavailableError: it took longer than `timeout_s`.
+        """
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            job = self.job(job_id)
+            if is_final(job.state) or (held_is_enough and job.state == "held"):
+                return job
+            if end is not None and time.monotonic() > end:
+                raise UnavailableError(f"job {job_id} is still {job.state}", code="timeout", hint="wait longer")
+            time.sleep(_POLL_S)
+
+    def follow(self, job_id: str, *, after: str = "") -> Iterator[JobEvent]:
+        """A job's log lines, metrics, states and decisions as they arrive, until it is final or held.
+
+        A connection that breaks is taken up again where it broke.
+        """
+        last = after
+        while True:
+            try:
+                for event in self._stream(job_id, last):
+                    last = event.id or last
+                    yield event
+                return
+            except UnreachableError:
+                time.sleep(_RECONNECT_S)
+                self.job(job_id)  # raises when the hub stays away
+
+    def _stream(self, job_id: str, after: str) -> Iterator[JobEvent]:
+        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": after} if after else {})}
+        with self._http.lines(f"/api/v1/jobs/{job_id}/events", headers=headers) as lines:
+            fields: dict[str, str] = {}
+            for line in lines:
+                if line:
+                    name, _, value = line.partition(":")
+                    fields[name] = value.removeprefix(" ")
+                    continue
+                if "data" in fields:
+                    yield JobEvent(fields.get("id", ""), fields.get("event", "message"), json.loads(fields["data"]))
+                fields = {}
+
+    # -- models --------------------------------------------------------------------------------------------------------
+
+    def models(self) -> list[ModelVersionView]:
+        return self._list("/api/v1/models", ModelVersionView)
+
+    def model_versions(self, name: str) -> list[ModelVersionView]:
+        return self._list(f"/api/v1/models/{name}", ModelVersionView)
+
+    def model(self, reference: str) -> ModelVersionView:
+        """`name`, `name:3` or `name@champion`.
+
+        Raises:
+            NotFoundError: there is no such version or alias.
+        """
+        name, alias, version = _split_reference(reference)
+        versions = self.model_versions(name)
+        for found in sorted(versions, key=lambda one: -one.version):
+            if (alias and alias in found.aliases) or (version and found.version == version) or not (alias or version):
+                return found
+        raise NotFoundError(
+            f"there is no model {reference!r}",
+            code="no-model",
+            hint=f"versions: {', '.join(str(one.version) for one in versions) or 'none'}; see `insitu model list`",
+        )
+
+    def tag_model(self, name: str, version: int, key: str, value: str) -> ModelVersionView:
+        return ModelVersionView.model_validate(
+            self._http.call(
+                "PUT", f"/api/v1/models/{name}/versions/{version}/tags", json=TagRequest(key=key, value=value).model_dump()
+            )
+        )
+
+    def alias_model(self, name: str, alias: str, version: int) -> ModelVersionView:
+        request = AliasRequest(alias=alias, version=version)
+        return ModelVersionView.model_validate(
+            self._http.call("PUT", f"/api/v1/models/{name}/aliases", json=request.model_dump())
+        )
+
+    # -- images --------------------------------------------------------------------------------------------------------
+
+    def build_image(self, model: str, version: int, *, push: bool = True) -> ImageView:
+        return ImageView.model_validate(self._post("/api/v1/images", ImageRequest(model=model, version=version, push=push)))
+
+    def images(self) -> list[ImageView]:
+        return self._list("/api/v1/images", ImageView)
+
+    def image(self, reference: str) -> ImageView:
+        return ImageView.model_validate(self._http.call("GET", f"/api/v1/images/{reference}"))
+
+    def wait_image(self, image_id: str, *, timeout_s: float = 600.0) -> ImageView:
+        end = time.monotonic() + timeout_s
+        while True:
+            image = self.image(image_id)
+            if image.state != "building":
+                return image
+            if time.monotonic() > end:
+                raise UnavailableError(f"image {image_id} is still being built", code="timeout")
+            time.sleep(0.1)
+
+    # -- deployments ---------------------------------------------------------------------------------------------------
+
+    def deploy(
+        self, name: str, *, model: ModelVersionView, image: ImageView, site: str, port: int | None = None
+    ) -> DeploymentView:
+        """Sign a deployment of an image at a site and hand it to the hub."""
+        before = next((one for one in self.deployments() if one.name == name), None)
+        envelope = sign_deployment(
+            name=name,
+            site=site,
+            revision=(before.revision if before else 0) + 1,
+            model=DeployedModel(name=model.name, version=model.version, digest=model.digest),
+            image=Digest(image.digest),
+            base=image.base,
+            lock=image.lock,
+            port=port,
+            resources=ServingResources(),
+            submitter=self._name(),
+            key=self._key,
+            now=datetime.now(UTC),
+        )
+        return DeploymentView.model_validate(self._post("/api/v1/deployments", DeploymentRequest(envelope=envelope)))
+
+    def deployments(self) -> list[DeploymentView]:
+        return self._list("/api/v1/deployments", DeploymentView)
+
+    def deployment(self, name: str) -> DeploymentView:
+        return DeploymentView.model_validate(self._http.call("GET", f"/api/v1/deployments/{name}"))
+
+    def delete_deployment(self, name: str) -> DeploymentView:
+        return DeploymentView.model_validate(self._http.call("DELETE", f"/api/v1/deployments/{name}"))
+
+    def wait_deployment(
+        self, name: str, *, timeout_s: float = 120.0, until: tuple[str, ...] = ("healthy", "failed")
+    ) -> DeploymentView:
+        end = time.monotonic() + timeout_s
+        while True:
+            found = self.deployment(name)
+            if found.state in until:
+                return found
+            if time.monotonic() > end:
+                raise UnavailableError(f"deployment {name} is still {found.state}", code="timeout")
+            time.sleep(0.2)
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _name(self) -> str:
+        if self._me is None:
+            self._me = self.whoami()
+            if self._me.key != self._key.fingerprint:
+                self._me = self.register_key()
+        return self._me.name
+
+    def _post(self, path: str, request: BaseModel) -> Any:
+        body = request.model_dump_json().encode()
+        return self._http.call("POST", path, content=body, headers={"Content-Type": "application/json"})
+
+    def _list(self, path: str, view: type[View]) -> list[View]:
+        reply = self._http.call("GET", path)
+        items = reply["items"] if isinstance(reply, dict) and "items" in reply else reply
+        return [view.model_validate(item) for item in items]
+
+
+def _split_reference(reference: str) -> tuple[str, str, int]:
+    """(name, alias, version): at most one of the last two is set."""
+    name, mark, alias = reference.partition("@")
+    if mark:
+        return name, alias, 0
+    name, mark, version = reference.partition(":")
+    if mark and not version.isdecimal():
+        raise InvalidInputError(f"{version!r} is not a version", code="model-reference", hint="name, name:3 or name@alias")
+    return name, "", int(version or 0)
