@@ -56,7 +56,7 @@ class Attempt:
     detached: threading.Event
     keeper: KeeperHandle | None = None
     intake: IntakeHandle | None = None
-    reading: threading.Lock = field(default_factory=threading.Lock)  # one reader of the gate's events at a time
+    gate_lost: bool = False  # the gate's process of this attempt is gone for good
 
     @property
     def verified(self) -> VerifiedJob:

@@ -6,6 +6,7 @@ output is then held, with the rule `not-readable`.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,6 @@ from insitu.agent.workspace import Workspace
 from insitu.domain.digests import Digest
 from insitu.domain.outputs import Decision, OutputType, Verdict
 from insitu.gate.judgement import Candidate, JudgeLimits, JudgeRequest, judge_request_json, parse_judge_reply
-from insitu.intake.client import logged_outputs
 from insitu.sandbox.confine import confined_argv
 from insitu.wire.jobs import Target, VerifiedJob
 
@@ -60,14 +60,23 @@ def judge(
 
 def _candidates(space: Workspace, job: VerifiedJob) -> list[Candidate]:
     """Each declared output that was written: as a folder of outputs, or logged through MLflow."""
-    logged = logged_outputs(space.intake)
+    logged = _logged(space)
     found: list[Candidate] = []
     for name, output in job.job.outputs.items():
         for path in (space.frozen / name, logged.get(name)):
-            if path is not None and Path(path).exists():
-                found.append(Candidate(output=name, type=OutputType(output.type), path=Path(path)))
+            if path is not None and path.exists():
+                found.append(Candidate(output=name, type=OutputType(output.type), path=path))
                 break
     return found
+
+
+def _logged(space: Workspace) -> dict[str, Path]:
+    """Output → folder or file, as the gate's process matched them when the script had ended."""
+    try:
+        document = json.loads((space.intake / "artifacts.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return {name: space.intake / entry["path"] for name, entry in document.get("outputs", {}).items()}
 
 
 def _missing(name: str) -> Decision:

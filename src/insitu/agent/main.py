@@ -120,19 +120,22 @@ def build_site(folder: SiteFolder, settings: AgentSettings) -> Iterator[Site]:
     if ledger.head.entries == 0:
         ledger.append(_opened(settings))
     link = HubLink(settings.hub, site=settings.site, key=key, ca_file=settings.ca_file)
-    keepers = KeeperPool(settings.warm, sandbox=sandbox.name, settings=sandbox_settings)
-    intakes = IntakePool(settings.warm, _intake_argv(settings))
+    policy = PolicyFile(folder.policy)
+    keepers = KeeperPool(settings.warm, [sys.executable], sandbox_settings)
+    intakes = IntakePool(settings.warm, _intake_argv(settings), env=GATE_ENVIRONMENT, policy=policy.text)
+    intakes.fill()
     try:
         yield Site(
             folder=folder,
             settings=settings,
             store=store,
             ledger=ledger,
-            policy=PolicyFile(folder.policy),
+            policy=policy,
             link=link,
             key=key,
             base=base,
             sandbox=sandbox,
+            sandbox_settings=sandbox_settings,
             keepers=keepers,
             intakes=intakes,
             environments=Environments(

@@ -15,7 +15,7 @@ from insitu.agent.settings import AgentSettings
 from insitu.agent.store import Store
 from insitu.images.base import UnpackedBase
 from insitu.intake.client import IntakePool
-from insitu.sandbox.contract import Sandbox
+from insitu.sandbox.contract import Sandbox, SandboxSettings
 from insitu.sandbox.keeper_pool import KeeperPool
 from insitu.wire.keys import SigningKey
 
@@ -33,6 +33,7 @@ class Site:
     key: SigningKey
     base: UnpackedBase
     sandbox: Sandbox
+    sandbox_settings: SandboxSettings
     keepers: KeeperPool
     intakes: IntakePool
     environments: Environments

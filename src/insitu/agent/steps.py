@@ -11,8 +11,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
+import select
 import threading
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from insitu.agent import judging, releasing
@@ -21,11 +24,12 @@ from insitu.agent.attempt import Attempt, Next
 from insitu.agent.catalogue import DatasetVersion, check_unchanged, list_datasets
 from insitu.agent.workspace import unpack_code
 from insitu.domain.digests import Digest
-from insitu.domain.errors import DeniedError, InsituError, NotFoundError, UnavailableError
+from insitu.domain.errors import DeniedError, InsituError, UnavailableError
 from insitu.domain.jobs import FailureClass, JobState
-from insitu.intake.client import EventReader, IntakeHandle
-from insitu.sandbox.keeper_pool import KeeperHandle, KeeperRequest, adopt
-from insitu.sandbox.spec import Limits, Mount, SandboxResult, SandboxSpec
+from insitu.intake.client import EventReader, IntakeHandle, attach
+from insitu.sandbox.keeper import KeeperRequest
+from insitu.sandbox.keeper_pool import KeeperHandle
+from insitu.sandbox.spec import Limits, Mount, Reason, SandboxResult, SandboxSpec
 from insitu.wire.job_file import command_line
 from insitu.wire.jobs import Target, check_fresh
 
@@ -95,9 +99,10 @@ def prepare(attempt: Attempt) -> Next:
         data = attempt.datasets
         for _, version in data:
             check_unchanged(version, site.folder)
-    except (InsituError, NotFoundError) as exc:
+    except InsituError as exc:
         return Next.failed(FailureClass.DATA, exc)
     uid = site.store.take_uid(attempt.row, first=site.settings.first_uid + 1)
+    attempt.workspace.make(gate_uid=site.settings.gate_gid)
     attempt.intake = site.intakes.start(_intake_request(attempt, data))
     attempt.workspace.make_outputs(uid)
     spec = _sandbox_spec(attempt, code, environment, data, uid)
@@ -105,6 +110,7 @@ def prepare(attempt: Attempt) -> Next:
         spec=spec,
         sandbox=site.sandbox.name,
         state_dir=attempt.workspace.keeper,
+        settings=site.sandbox_settings,
         streams_socket=attempt.workspace.control,
     )
     attempt.keeper = site.keepers.start(request)
@@ -131,21 +137,15 @@ def run_id_inside(job_id: str) -> str:
 
 def _intake_request(attempt: Attempt, data: list[tuple[str, DatasetVersion]]) -> dict[str, Any]:
     site, job, space = attempt.site, attempt.verified, attempt.workspace
-    contract = job.job.contract
     return {
         "job_id": attempt.row.job_id,
         "attempt": attempt.row.attempt,
         "run_id": run_id_inside(attempt.row.job_id),
         "experiment_id": "1",
         "experiment_name": job.job.experiment_name,
+        "run_name": job.job.display_name,
         "policy": site.policy.text,
-        "contract": {
-            "metrics": list(contract.metrics),
-            "outputs": [
-                {"name": out.name, "type": out.type.value, "register": out.register, "max_bytes": out.max_bytes}
-                for out in contract.outputs
-            ],
-        },
+        "contract": asdict(job.job.contract),
         "index_dirs": [str(version.index) for _, version in data],
         "socket": str(space.socket),
         "control": str(space.control),
@@ -215,94 +215,128 @@ def _environment(attempt: Attempt, data: list[tuple[str, DatasetVersion]]) -> di
 
 def run(attempt: Attempt) -> Next:
     """Pass on what the gate lets out while the sandbox runs; then see how it ended."""
-    keeper = attempt.keeper or adopt(attempt.workspace.keeper)
-    if attempt.intake is None:
-        attempt.intake = IntakeHandle.attach(attempt.workspace.control)
-    pump = threading.Thread(target=_pump, args=(attempt,), name=f"pump-{attempt.row.job_id}", daemon=True)
-    pump.start()
-    result = _wait(attempt, keeper)
+    keeper = attempt.keeper or attempt.site.keepers.adopt(attempt.workspace.keeper)
+    if keeper is None:
+        raise InsituError("the sandbox of this job never started", code="sandbox-lost", hint="submit it again")
+    result = keeper if isinstance(keeper, SandboxResult) else _follow(attempt, keeper)
     if result is None:  # the agent stops; the sandbox goes on
         return Next(JobState.RUNNING)
-    finished = attempt.intake is not None and attempt.intake.finish(_FINISH_S)
-    pump.join(timeout=_FINISH_S)
+    finished = _finish_intake(attempt)
     _read_events(attempt)
-    if result.reason == "exited" and result.exit_code == 0:
-        if not finished:
-            lost = InsituError("the gate's process of this job ended early, so its outputs can't be judged", code="gate-lost")
-            return Next.failed(FailureClass.SANDBOX, lost)
-        return Next(JobState.JUDGING)
-    return _ended_badly(attempt, result)
+    if result.reason is not Reason.EXITED or result.exit_code != 0:
+        return _ended_badly(attempt, result)
+    if not finished:
+        lost = InsituError("the gate's process ended early, so the outputs can't be judged", code="gate-lost")
+        return Next.failed(FailureClass.SANDBOX, lost)
+    return Next(JobState.JUDGING)
 
 
-def _wait(attempt: Attempt, keeper: KeeperHandle | SandboxResult | None) -> SandboxResult | None:
-    if keeper is None:
-        raise InsituError("the sandbox of this job is gone and left no result", code="sandbox-lost")
-    if isinstance(keeper, SandboxResult):
-        return keeper
+def _follow(attempt: Attempt, keeper: KeeperHandle) -> SandboxResult | None:
+    """Pass the gate's events on as they come, until the sandbox is gone or the agent stops.
+
+    Raises:
+        InsituError: the gate's process is gone, so the sandbox was stopped.
+    """
     attempt.keeper = keeper
     if attempt.cancelled.is_set():
         keeper.stop()
-    while not attempt.detached.is_set():
-        result = keeper.wait(0.5)
-        if result is not None:
-            return result
-    return None
+    ended = os.eventfd(0)
+    results: list[SandboxResult | None] = []
+
+    def watch() -> None:
+        results.append(keeper.wait())
+        os.eventfd_write(ended, 1)
+
+    threading.Thread(target=watch, name=f"watch-{attempt.row.job_id}", daemon=True).start()
+    while not results and not attempt.detached.is_set():
+        try:
+            _pass_on(attempt, ended)
+        except UnavailableError:
+            keeper.stop()  # nobody judges what it says any more, so it may not go on
+            attempt.intake = None
+    # Left open while the watcher may still write to it: an agent that stops ends with its descriptors.
+    if results:
+        os.close(ended)
+    return results[0] if results else None
 
 
-def _pump(attempt: Attempt) -> None:
-    """Gate's events into the stream, as they come."""
-    if attempt.intake is None:
-        return
-    for _ in attempt.intake.notifications():
+def _pass_on(attempt: Attempt, ended: int) -> None:
+    """Wait for the gate or the sandbox's end, at most a second, and read what the gate has decided."""
+    poll = select.poll()
+    poll.register(ended, select.POLLIN)
+    if attempt.intake is None and not attempt.gate_lost:
+        attempt.intake = _attach(attempt)
+    if attempt.intake is not None:
+        poll.register(attempt.intake.fileno(), select.POLLIN)
+    ready = dict(poll.poll(1000))
+    if attempt.intake is not None and attempt.intake.fileno() in ready:
+        attempt.intake.wait_seq(attempt.intake.seq, timeout_s=0)
         _read_events(attempt)
-        if attempt.detached.is_set():
-            return
+
+
+def _attach(attempt: Attempt) -> IntakeHandle:
+    try:
+        return attach(attempt.workspace.control)
+    except UnavailableError:
+        attempt.gate_lost = True
+        raise
+
+
+def _finish_intake(attempt: Attempt) -> bool:
+    """Let the gate's process write down what it decided; False when it can't any more."""
+    try:
+        intake = attempt.intake or attach(attempt.workspace.control)
+        intake.finish(timeout_s=_FINISH_S)
+    except UnavailableError:
+        return (attempt.workspace.intake / "summary.json").exists()
+    return True
 
 
 def _read_events(attempt: Attempt) -> None:
+    """The gate's new events into the attempt's stream, without its numbers: the stream has its own."""
     reader = EventReader(attempt.workspace.intake / "events.jsonl")
-    with attempt.reading:
+    while True:
         lines, offset = reader.read(attempt.stream.intake_offset)
-        if lines:
-            events = [json.loads(line) for line in lines]
-            attempt.stream.add(events, intake_offset=offset)
+        if not lines:
+            return
+        attempt.stream.add([json.loads(line) for line in lines], intake_offset=offset)
 
 
-_WORDS: Mapping[str, tuple[FailureClass, str, str, str]] = {
-    "timeout": (FailureClass.LIMITS, "timeout", "the job ran longer than its time limit", "raise limits.timeout"),
-    "memory": (FailureClass.LIMITS, "memory", "the job used more memory than its limit", "raise resources.memory"),
-    "selftest": (
+_WORDS: Mapping[Reason, tuple[FailureClass, str, str, str]] = {
+    Reason.TIMEOUT: (FailureClass.LIMITS, "timeout", "the job ran longer than its time limit", "raise limits.timeout"),
+    Reason.MEMORY: (FailureClass.LIMITS, "memory", "the job used more memory than its limit", "raise resources.memory"),
+    Reason.SELFTEST: (
         FailureClass.SANDBOX,
         "self-test",
         "the sandbox's self-test refused to start the job",
         "at the site: `insitu doctor`",
     ),
-    "failed_to_start": (
+    Reason.FAILED_TO_START: (
         FailureClass.SANDBOX,
         "start",
         "the sandbox could not start",
         "at the site: `insitu doctor`",
     ),
-    "lost": (FailureClass.LOST, "lost", "the site can't tell what became of the sandbox", "submit it again"),
+    Reason.LOST: (FailureClass.LOST, "lost", "the site can't tell what became of the sandbox", "submit it again"),
 }
 
 
 def _ended_badly(attempt: Attempt, result: SandboxResult) -> Next:
-    reason = str(result.reason)
-    if reason == "stopped" or (attempt.cancelled.is_set() and reason == "exited"):
+    if result.reason is Reason.STOPPED and attempt.cancelled.is_set():
         return Next(JobState.CANCELLED)
-    if reason == "exited":
+    if result.reason is Reason.EXITED:
+        ended = f"exit code {result.exit_code}" if result.exit_code is not None else f"signal {result.signal}"
         return Next(
             JobState.FAILED,
             event={
                 "failure": FailureClass.SCRIPT.value,
                 "code": "script-failed",
-                "what": f"the job's command ended with exit code {result.exit_code}",
-                "hint": "see `insitu job logs`; of an exception only its type and the script's own frames leave the site",
+                "what": f"the job's command ended with {ended}",
+                "hint": "see `insitu job logs`: of an exception its type and the script's own frames leave the site",
                 "exit_code": result.exit_code,
             },
         )
-    failure, code, what, hint = _WORDS.get(reason, _WORDS["lost"])
+    failure, code, what, hint = _WORDS.get(result.reason, _WORDS[Reason.LOST])
     return Next(
         JobState.FAILED,
         event={"failure": failure.value, "code": code, "what": what, "hint": hint, "measure": result.detail[:200]},

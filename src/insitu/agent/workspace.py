@@ -20,6 +20,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from insitu.agent.folder import open_to_gate
 from insitu.domain.errors import IntegrityError, UnavailableError
 
 _MAX_CODE_BYTES = 512 << 20
@@ -67,6 +68,16 @@ class Workspace:
     @property
     def journal(self) -> Path:
         return self.root / "journal"
+
+    def make(self, *, gate_uid: int) -> None:
+        """The folders that exist before the gate's process and the sandbox start."""
+        # The gate walks through the attempt's folder by its group; nobody else does.
+        if os.geteuid() == 0:
+            open_to_gate(self.root, gate_uid)
+        self._make(self.intake, gate_uid)
+        self._make(self.gate, gate_uid)
+        self.gate.chmod(0o711)
+        self.keeper.mkdir(exist_ok=True, mode=0o700)
 
     def make_outputs(self, uid: int) -> None:
         """The folder that the job's own uid may write."""

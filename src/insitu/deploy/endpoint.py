@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, KeyError) as exc:
         sys.stderr.write(json.dumps({"error": {"code": "endpoint-not-started", "why": str(exc)[:300]}}) + "\n")
         return 1
-    listener.setblocking(False)
+    listener.settimeout(0)
     asyncio.run(_serve(args.state, state, listener, context))
     return 0
 

@@ -28,13 +28,13 @@ class Instance:
 
     revision: int
     phase: str
-    """`fetching`, `fetched`, `running`, `ended` or `stopping`."""
+    """`fetching`, `fetched`, `running`, `stopping` (asked to end), `stopped` (did so) or `ended` (unasked)."""
     verdict: Verdict = Verdict.STARTING
     was_good: bool = False
     """The address has led to it."""
     restarts: int = 0
     problem: Problem | None = None
-    """For `ended` and a fetch that failed: why."""
+    """For `ended`, which a failed fetch is too: why."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def _sustain(one: Instance, rules: HealthRules, steps: _Steps) -> None:
         steps.add(Start(one.revision))
     elif one.phase == "running" and one.verdict is Verdict.LOST:
         steps.add(Stop(one.revision))
-    elif one.phase == "ended" and one.restarts < rules.restarts:
+    elif one.phase == "stopped" or (one.phase == "ended" and one.restarts < rules.restarts):
         steps.add(Forget(one.revision), Fetch(one.revision))
     elif one.phase == "ended":
         steps.add(Switch(None), Forget(one.revision))
@@ -181,6 +181,8 @@ def _advance(revision: int, facts: Facts, rules: HealthRules, steps: _Steps) -> 
         return  # it was wanted, unwanted and wanted again: it ends first, then starts
     if one.phase == "fetched":
         steps.add(Start(revision))
+    elif one.phase == "stopped":
+        steps.add(Forget(revision), Fetch(revision))
     elif one.phase == "ended" or (one.phase == "running" and one.verdict is Verdict.LOST):
         _fallen(one, facts, rules, steps)
     elif one.phase == "running" and one.verdict is Verdict.GOOD and facts.serving != revision:
@@ -229,7 +231,7 @@ def _retire(revision: int, facts: Facts, rules: HealthRules, steps: _Steps) -> N
 
 
 def _end(one: Instance) -> Iterable[Step]:
-    if one.phase in ("ended", "fetched", "fetching"):
+    if one.phase in ("ended", "stopped", "fetched", "fetching"):
         yield Forget(one.revision)
     elif one.phase == "running":
         yield Stop(one.revision)

@@ -84,7 +84,7 @@ class Proxy:
         loop = asyncio.get_running_loop()
         sock = socket.socket(socket.AF_UNIX)
         try:
-            sock.setblocking(False)
+            sock.settimeout(0)
             connect(sock, path)  # a unix socket connects at once, or says EAGAIN when its backlog is full
             _, upstream = await loop.create_unix_connection(lambda: Upstream(self, path), sock=sock)
         except BaseException:

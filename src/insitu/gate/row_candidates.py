@@ -21,12 +21,23 @@ from insitu.gate.known_table import Floats
 _MAX_GROUP = 20_000  # arrays of one length taken as one table
 _FINEST_DECIMALS = 6
 
-# How exactly a stored float repeats a value that it was computed from: a few units in the last place, since
-# scaling subtracts numbers of similar size. Half precision keeps 11 bits, bfloat16 8.
-_EXACT = 1e-10
-_SINGLE = 2.0**-21
-_HALF = 2.0**-10
-_BRAIN = 2.0**-7
+# How exactly a stored float repeats the value that it stands for: a share of itself (rounding to the format), and a
+# share of the column's largest value, since scaling subtracts numbers of similar size before it rounds.
+_EXACT = (0.0, 1e-10)
+_SINGLE = (2.0**-24, 2.0**-21)
+_HALF = (2.0**-11, 2.0**-16)
+_BRAIN = (2.0**-7, 2.0**-16)  # bfloat16 is often made by cutting bits off, not by rounding
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How far a stored value may lie from what it stands for: a share of itself, and a fixed part."""
+
+    relative: float
+    absolute: float
+
+    def of(self, values: Floats) -> Floats:
+        return np.abs(values) * self.relative + self.absolute
 
 
 @dataclass(frozen=True)
@@ -37,31 +48,14 @@ class Candidate:
     values: Floats
 
     @cached_property
-    def tolerances(self) -> Floats:
-        """For each column, how far a value may lie from what it stands for, in the column's own unit."""
-        return np.array([_tolerance(self.values[:, a]) for a in range(self.values.shape[1])])
+    def precisions(self) -> list[Precision]:
+        """One for each column, in the column's own unit."""
+        return [_precision(self.values[:, a]) for a in range(self.values.shape[1])]
 
 
-def candidates(found: list[FoundNumbers], width: int) -> Iterator[Candidate]:
-    """Every layout to try, for a dataset of `width` numeric columns."""
-    by_length: dict[int, list[FoundNumbers]] = defaultdict(list)
-    for item in found:
-        if item.values.ndim == 1:
-            by_length[len(item.values)].append(item)
-        yield from _of_one(item, width)
-        if item.values.ndim == 2:  # a block of columns may have its neighbours in other arrays
-            by_length[item.values.shape[0]].append(item)
-            if item.values.shape[1] != item.values.shape[0]:
-                by_length[item.values.shape[1]].append(item)
-    for length, group in by_length.items():
-        if 2 <= len(group) and length >= 2:
-            yield from _of_many(group[:_MAX_GROUP], length)
-
-
-def _of_one(item: FoundNumbers, width: int) -> Iterator[Candidate]:
+def layouts(item: FoundNumbers, width: int) -> Iterator[Candidate]:
+    """Every way in which one array may be a table of `width` numeric columns, or a part of one."""
     values, where = item.values, item.describe()
-    if values.ndim == 0:
-        return
     if values.ndim == 1:
         if not item.raw and len(values) <= 4 * width:
             yield _make(where, values.reshape(1, -1))
@@ -70,12 +64,25 @@ def _of_one(item: FoundNumbers, width: int) -> Iterator[Candidate]:
         yield _make(where, values)
         if values.shape[0] > 1:
             yield _make(where, values.T)
-    else:
+    elif values.ndim > 2:
         yield _make(where, values.reshape(-1, values.shape[-1]))
         yield _make(where, values.reshape(values.shape[0], -1))
         yield _make(where, values.reshape(values.shape[0], -1).T)
     if values.ndim >= 2 and values.shape[-1] not in (width - 1, width, width + 1):
         yield from _folded(where, values.reshape(-1), width)
+
+
+def joined(found: list[FoundNumbers]) -> Iterator[Candidate]:
+    """Tables whose columns, or whose rows, stand in several arrays of one length."""
+    by_length: dict[int, list[FoundNumbers]] = defaultdict(list)
+    for item in found:
+        if item.values.ndim not in (1, 2):
+            continue
+        for length in sorted(set(item.values.shape)):  # a block of columns may have its neighbours elsewhere
+            by_length[length].append(item)
+    for length, group in by_length.items():
+        if len(group) >= 2 and length >= 2:
+            yield from _of_many(group[:_MAX_GROUP], length)
 
 
 def _folded(where: str, flat: Numbers, width: int) -> Iterator[Candidate]:
@@ -110,16 +117,20 @@ def _make(where: str, values: Numbers) -> Candidate:
     return Candidate(where, np.where(np.isfinite(floats), floats, np.nan))
 
 
-def _tolerance(values: Floats) -> float:
+def _precision(values: Floats) -> Precision:
     finite = values[np.isfinite(values)]
     largest = float(np.max(np.abs(finite))) if len(finite) else 0.0
     if largest == 0.0:
-        return 0.0
-    return max(_width_of(finite) * largest, _decimal_step(finite, largest) / 2)
+        return Precision(0.0, 0.0)
+    relative, floor = _format_of(finite)
+    step = _decimal_step(finite, largest)
+    if step == 1.0:  # whole numbers are exact in every format: counts, codes, labels, indices
+        return Precision(0.0, 1e-9 * largest)
+    return Precision(relative, max(floor * largest, step / 2))
 
 
-def _width_of(values: Floats) -> float:
-    """The relative error of the narrowest float format that holds all of `values` exactly."""
+def _format_of(values: Floats) -> tuple[float, float]:
+    """The narrowest float format that holds all of `values` exactly."""
     with np.errstate(all="ignore"):
         single = values.astype(np.float32)
         if not np.array_equal(single, values):

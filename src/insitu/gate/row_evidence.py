@@ -43,7 +43,7 @@ class ColumnMap:
     target: int
     scale: float
     shift: float
-    tolerance: float  # in the dataset column's unit
+    slack: float = 0.0  # how far the map itself may be off, in the dataset column's unit
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class _Mapped:
     windows: list[Windows]
     log_chance: Floats  # log2 of the share of dataset rows that each cell fits; 0 where it fits none
     targets: Ints
-    tolerances: Floats
+    tolerances: Floats  # like `cells`
 
 
 def rows_by_maps(table: KnownTable, candidate: Candidate, maps: list[ColumnMap], effort: Effort) -> Ints:
@@ -74,11 +74,15 @@ def rows_by_maps(table: KnownTable, candidate: Candidate, maps: list[ColumnMap],
 
 def _apply(table: KnownTable, candidate: Candidate, maps: list[ColumnMap]) -> _Mapped:
     cells = np.stack([candidate.values[:, m.source] * m.scale + m.shift for m in maps], axis=1)
-    windows = [table.look_up(m.target, cells[:, i], m.tolerance) for i, m in enumerate(maps)]
+    precisions = candidate.precisions
+    tolerances = np.stack(
+        [precisions[m.source].of(candidate.values[:, m.source]) * abs(m.scale) + m.slack for m in maps], axis=1
+    )
+    windows = [table.look_up(m.target, cells[:, i], tolerances[:, i]) for i, m in enumerate(maps)]
     counts = np.stack([w.counts for w in windows], axis=1)
     log_chance = np.where(counts > 0, np.log2(np.maximum(counts, 1) / table.rows), 0.0)
     targets = np.array([m.target for m in maps])
-    return _Mapped(cells, windows, log_chance, targets, np.array([m.tolerance for m in maps]))
+    return _Mapped(cells, windows, log_chance, targets, tolerances)
 
 
 def _pairs(table: KnownTable, mapped: _Mapped) -> list[tuple[Ints, Ints]]:
@@ -103,7 +107,7 @@ def _pairs_by_code(table: KnownTable, mapped: _Mapped, telling: NDArray[np.intp]
     for column in telling:
         values = table.columns[target := int(mapped.targets[column])].distinct
         nearest = _nearest(values, mapped.cells[:, column])
-        fits = np.abs(values[nearest] - mapped.cells[:, column]) <= mapped.tolerances[column] + 1e-12
+        fits = np.abs(values[nearest] - mapped.cells[:, column]) <= mapped.tolerances[:, column] + 1e-12
         if np.count_nonzero(fits) < len(fits) / 2:
             continue
         usable &= fits
@@ -133,7 +137,7 @@ def _nearest(values: Floats, asked: Floats) -> Ints:
 def _agreement(table: KnownTable, mapped: _Mapped, which: Ints, rows: Ints) -> tuple[Ints, Floats]:
     """For each pair: how many cells agree, and how unlikely that is by chance (log2)."""
     cells = mapped.cells[which]
-    agree = np.abs(cells - table.values[rows][:, mapped.targets]) <= mapped.tolerances + np.abs(cells) * 1e-14
+    agree = np.abs(cells - table.values[rows][:, mapped.targets]) <= mapped.tolerances[which] + np.abs(cells) * 1e-14
     return agree.sum(axis=1), np.where(agree, mapped.log_chance[which], 0.0).sum(axis=1)
 
 

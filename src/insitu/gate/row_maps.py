@@ -30,21 +30,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from insitu.gate.effort import Effort
-from insitu.gate.known_table import Column, Floats, Ints, KnownTable
-from insitu.gate.row_candidates import Candidate
+from insitu.gate.known_table import Floats, Ints, KnownTable
+from insitu.gate.row_candidates import Candidate, Precision
 from insitu.gate.row_evidence import ColumnMap
 
 _SAMPLE = 48
-_FOUND_SHARE = 0.5
+_FOUND_SHARE = 0.2
 _MIN_DISTINCT = 5
-_SEEDS = 4
 _REACH = 4  # times N/K: how far from the ends the dataset's values are paired
-_MAX_REACH = 1500
+_DEEP_ANCHORS = ((0.0, 1.0), (0.25, 0.75), (0.1, 0.6))
+_DEEP_REACH = 600
+_WIDE_BUDGET = 6_000_000  # hypotheses about any pair of columns
+_DEEP_BUDGET = 2_500_000  # further ones about columns in the same place
 _PROBES = 64
 _STRICT = 3
-_PASSED_SHARE = 0.85
-_SURVIVORS = 4
-_CHUNK = 1 << 19
+_FITTING_SHARE = 0.85
+_SURVIVORS = 3
+_CHUNK = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,22 @@ class _Hypothesis:
     shift: float
 
 
+@dataclass(frozen=True)
+class _Try:
+    """Two values of a candidate column, and the values of a dataset column that each may stand for."""
+
+    source: int
+    target: int
+    first: int  # places in the candidate column's distinct values
+    last: int
+    low: slice  # of the dataset column's distinct values, for a positive scale
+    high: slice
+
+    @property
+    def hypotheses(self) -> int:
+        return 2 * (self.low.stop - self.low.start) * (self.high.stop - self.high.start)
+
+
 def maps_as_they_are(table: KnownTable, candidate: Candidate) -> list[ColumnMap]:
     """For each candidate column the dataset column that its values are found in, if there is one."""
     values = candidate.values
@@ -62,7 +80,7 @@ def maps_as_they_are(table: KnownTable, candidate: Candidate) -> list[ColumnMap]
     share = np.zeros((values.shape[1], table.width))
     rarity = np.zeros_like(share)
     flat = values[sample].T.reshape(-1)  # all columns at once: one search per dataset column
-    tolerance = np.repeat(candidate.tolerances, len(sample))
+    tolerance = np.concatenate([p.of(values[sample, a]) for a, p in enumerate(candidate.precisions)])
     for target in range(table.width):
         counts = table.look_up(target, flat, tolerance).counts.reshape(values.shape[1], len(sample))
         share[:, target] = np.mean(counts > 0, axis=1)
@@ -74,7 +92,7 @@ def maps_as_they_are(table: KnownTable, candidate: Candidate) -> list[ColumnMap]
             scores[source] *= 1.5  # the same place wins unless another one is clearly better
         target = int(np.argmax(scores))
         if scores[target] > 0:
-            maps.append(ColumnMap(source, target, 1.0, 0.0, float(candidate.tolerances[source])))
+            maps.append(ColumnMap(source, target, 1.0, 0.0))
     return maps
 
 
@@ -90,44 +108,92 @@ def affine_maps(table: KnownTable, candidate: Candidate, effort: Effort) -> Iter
 
 def _seeds(table: KnownTable, candidate: Candidate, effort: Effort) -> Iterator[_Hypothesis]:
     distinct = [np.unique(column[np.isfinite(column)]) for column in candidate.values.T]
-    telling = sorted(range(len(distinct)), key=lambda a: (-len(distinct[a]), a))
-    telling = [a for a in telling if len(distinct[a]) >= _MIN_DISTINCT][:_SEEDS]
-    targets = [j for j in range(table.width) if len(table.columns[j].distinct) >= _MIN_DISTINCT]
-    # The same place first: most tables keep the order of their columns.
-    tries = [(a, a) for a in telling if a in targets]
-    tries += [(a, j) for a in telling for j in targets if a != j]
-    for source, target in tries:
+    for attempt in _tries(table, candidate, distinct):
         effort.check_time()
-        column = table.columns[target]
-        if len(distinct[source]) > 1.1 * len(column.distinct) + 2:
-            continue  # more distinct values than the dataset's column has
-        for scale, shift in _fits(distinct[source], column, float(candidate.tolerances[source]), effort):
-            yield _Hypothesis(source, target, scale, shift)
+        values, known = distinct[attempt.source], table.columns[attempt.target].distinct
+        for scale, shift in _fits(values, known, attempt, candidate.precisions[attempt.source]):
+            yield _Hypothesis(attempt.source, attempt.target, scale, shift)
 
 
-def _fits(values: Floats, column: Column, tolerance: float, effort: Effort) -> list[tuple[float, float]]:
-    """Scales and shifts under which `values` (distinct, ascending) are values of `column`."""
-    known = column.distinct
-    reach = min(len(known), _MAX_REACH, int(np.ceil(_REACH * len(known) / len(values))) + 2)
-    low, high = known[:reach], known[-reach:]
-    probes = values[1:-1][np.unique(np.linspace(0, len(values) - 3, _PROBES).astype(np.int64))]
+def _tries(table: KnownTable, candidate: Candidate, distinct: list[Floats]) -> Iterator[_Try]:
+    """What to pair with what: the same places first, then any, then deeper; each within its budget."""
+    sources = [a for a in range(len(distinct)) if len(distinct[a]) >= _MIN_DISTINCT]
+    sources.sort(key=lambda a: (_bluntness(distinct[a], candidate.precisions[a]), -len(distinct[a]), a))
+    targets = [j for j in range(table.width) if len(table.columns[j].distinct) >= _MIN_DISTINCT]
+    same = [(a, a) for a in sources if a in targets]
+    other = [(a, j) for a in sources for j in targets if a != j]
+    for pairs, budget, deep in ((same + other, _WIDE_BUDGET, False), (same, _DEEP_BUDGET, True)):
+        left = budget
+        for source, target in pairs:
+            count, known = len(distinct[source]), len(table.columns[target].distinct)
+            if count > 1.25 * known + 2:
+                continue  # more distinct values than the dataset's column has
+            for attempt in _deep(source, target, count, known) if deep else [_shallow(source, target, count, known)]:
+                if left <= 0:
+                    break
+                left -= attempt.hypotheses
+                yield attempt
+
+
+def _bluntness(values: Floats, precision: Precision) -> int:
+    """Coarse columns last: they fit anything. In powers of a thousand, so that the rest decides among likes."""
+    span = float(values[-1] - values[0])
+    return int(np.log10(max(float(precision.of(values).max()) / span, 1e-12)) // 3)
+
+
+def _shallow(source: int, target: int, count: int, known: int) -> _Try:
+    reach = min(known, int(np.ceil(_REACH * known / count)) + 2, _DEEP_REACH * 2)
+    return _Try(source, target, 0, count - 1, slice(0, reach), slice(known - reach, known))
+
+
+def _deep(source: int, target: int, count: int, known: int) -> Iterator[_Try]:
+    """For subsets that avoid the extremes, or tables diluted with other rows."""
+    for first_share, last_share in _DEEP_ANCHORS:
+        first, last = round(first_share * (count - 1)), round(last_share * (count - 1))
+        low = _around(first_share, known)
+        high = _around(last_share, known)
+        yield _Try(source, target, first, last, low, high)
+
+
+def _around(share: float, known: int) -> slice:
+    start = max(0, min(round(share * known) - _DEEP_REACH // 2, known - _DEEP_REACH))
+    return slice(start, min(known, start + _DEEP_REACH))
+
+
+def _fits(values: Floats, known: Floats, attempt: _Try, precision: Precision) -> list[tuple[float, float]]:
+    """Scales and shifts under which `values` (distinct, ascending) are values of a dataset column."""
+    inner = np.delete(values, [attempt.first, attempt.last])
+    probes = inner[np.unique(np.linspace(0, len(inner) - 1, _PROBES).astype(np.int64))]
     # The order in which they are asked is mixed, so that the first few lie far apart.
-    probes = probes[np.argsort((np.arange(len(probes)) * 37) % max(1, len(probes)), kind="stable")]
+    probes = probes[np.argsort((np.arange(len(probes)) * 37 + 11) % 101, kind="stable")]
+    ends = values[[attempt.first, attempt.last]]
+    tolerances = precision.of(probes) + float(precision.of(ends).max())
+    needed = _needed(tolerances / (values[-1] - values[0]), len(known), attempt.hypotheses)
+    if needed > len(probes):
+        return []  # so coarse that a fit would say nothing
     found: list[tuple[float, float, float]] = []
-    for first, last in ((low, high), (high, low)):
+    low, high = known[attempt.low], known[attempt.high]
+    for first, last, sign in ((low, high, 1), (high, low, -1)):
         for start in range(0, len(first), step := max(1, _CHUNK // len(last))):
-            effort.check_time()
             at_first = np.repeat(first[start : start + step], len(last))
-            scales = (np.tile(last, len(first[start : start + step])) - at_first) / (values[-1] - values[0])
-            right_way = scales > 0 if first is low else scales < 0
-            shifts = at_first - scales * values[0]
-            found += _confirmed(known, probes, scales[right_way], shifts[right_way], tolerance)
+            scales = (np.tile(last, len(first[start : start + step])) - at_first) / (ends[1] - ends[0])
+            turned = scales * sign > 0
+            shifts = at_first - scales * ends[0]
+            found += _confirmed(known, probes, tolerances, scales[turned], shifts[turned], needed)
     found.sort(reverse=True)
     return [(scale, shift) for _, scale, shift in found[:_SURVIVORS]]
 
 
+def _needed(shares: Floats, known: int, hypotheses: int) -> float:
+    """How many probes must fit before chance would hardly have let one of all hypotheses through."""
+    by_chance = min(1.0, 4.0 * float(shares.mean()) * known)  # twice as dense as if spread evenly
+    if by_chance >= 0.9:
+        return np.inf
+    return float(np.log(100.0 * hypotheses) / -np.log(max(by_chance, 1e-6)))
+
+
 def _confirmed(
-    known: Floats, probes: Floats, scales: Floats, shifts: Floats, tolerance: float
+    known: Floats, probes: Floats, tolerances: Floats, scales: Floats, shifts: Floats, needed: float
 ) -> list[tuple[float, float, float]]:
     """(share of probes that are values of the column, scale, shift) of the hypotheses that stand."""
     slack = 1e-12 * float(np.max(np.abs(known)))
@@ -138,12 +204,11 @@ def _confirmed(
         expected = scales * probe + shifts
         at = np.clip(np.searchsorted(known, expected), 1, len(known) - 1)
         distance = np.minimum(np.abs(known[at] - expected), np.abs(known[at - 1] - expected))
-        passed = passed + (distance <= 2 * tolerance * np.abs(scales) + slack)
-        least = number if number <= _STRICT else _PASSED_SHARE * number
-        stay = passed >= least
+        passed = passed + (distance <= tolerances[number - 1] * np.abs(scales) + slack)
+        stay = passed >= (number if number <= _STRICT else _STRICT + 0.6 * (number - _STRICT) - 1)
         scales, shifts, passed = scales[stay], shifts[stay], passed[stay]
-    best = np.argsort(-passed, kind="stable")[:_SURVIVORS]
-    return [(float(passed[i]) / max(1, len(probes)), float(scales[i]), float(shifts[i])) for i in best]
+    best = [i for i in np.argsort(-passed, kind="stable")[:_SURVIVORS] if passed[i] >= needed]
+    return [(float(passed[i]) / len(probes), float(scales[i]), float(shifts[i])) for i in best]
 
 
 def _extend(table: KnownTable, candidate: Candidate, seed: _Hypothesis) -> list[ColumnMap]:
@@ -158,7 +223,7 @@ def _extend(table: KnownTable, candidate: Candidate, seed: _Hypothesis) -> list[
         target = int(np.argmax(correlation[source]))
         if source == seed.source and correlation[source, seed.target] >= correlation[source, target] - 1e-9:
             target = seed.target
-        fitted = _fit(ours[:, source], theirs[:, target], float(candidate.tolerances[source]))
+        fitted = _fit(ours[:, source], theirs[:, target], candidate.precisions[source])
         if fitted is not None:
             maps.append(ColumnMap(source, target, *fitted))
     return maps
@@ -167,7 +232,9 @@ def _extend(table: KnownTable, candidate: Candidate, seed: _Hypothesis) -> list[
 def _identified(table: KnownTable, candidate: Candidate, seed: _Hypothesis) -> tuple[Ints, Ints]:
     """Pairs (candidate row, dataset row) whose value under the seed is the dataset's only one there."""
     cells = candidate.values[:, seed.source] * seed.scale + seed.shift
-    windows = table.look_up(seed.target, cells, 2 * float(candidate.tolerances[seed.source]) * abs(seed.scale))
+    precision = candidate.precisions[seed.source]
+    largest = float(np.nanmax(precision.of(candidate.values[:, seed.source])))  # the seed's own two values were rounded
+    windows = table.look_up(seed.target, cells, 2 * largest * abs(seed.scale))
     alone = np.flatnonzero(windows.counts == 1)
     return alone, table.columns[seed.target].rows[windows.low[alone]]
 
@@ -179,8 +246,8 @@ def _standardised(values: Floats) -> Floats:
     return centred / np.where(spread > 0, spread, np.inf)
 
 
-def _fit(ours: Floats, theirs: Floats, tolerance: float) -> tuple[float, float, float] | None:
-    """Scale, shift and tolerance of the line through the pairs, if nearly all of them lie on it."""
+def _fit(ours: Floats, theirs: Floats, precision: Precision) -> tuple[float, float, float] | None:
+    """Scale, shift and slack of the line through the pairs, if nearly all of them lie on it."""
     good = np.isfinite(ours) & np.isfinite(theirs)
     x, y = ours[good], theirs[good]
     for _ in range(2):  # the second time without what did not fit
@@ -189,11 +256,11 @@ def _fit(ours: Floats, theirs: Floats, tolerance: float) -> tuple[float, float, 
         centre = x.mean()
         scale = float(((x - centre) * (y - y.mean())).sum() / ((x - centre) ** 2).sum())
         shift = float(y.mean() - scale * centre)
-        slack = 2 * tolerance * abs(scale) + 1e-10 * float(np.max(np.abs(y)))
-        fits = np.abs(scale * x + shift - y) <= slack
-        if fits.mean() >= _PASSED_SHARE:
+        slack = 1e-10 * float(np.max(np.abs(y))) + 0.5 * float(np.median(precision.of(x))) * abs(scale)
+        fits = np.abs(scale * x + shift - y) <= precision.of(x) * abs(scale) + slack
+        if fits.mean() >= _FITTING_SHARE:
             return (scale, shift, slack) if scale != 0 else None
         residual = np.abs(scale * x + shift - y)
-        keep = residual <= np.quantile(residual, _PASSED_SHARE)
+        keep = residual <= np.quantile(residual, _FITTING_SHARE)
         x, y = x[keep], y[keep]
     return None

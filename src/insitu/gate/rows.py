@@ -21,7 +21,7 @@ import numpy as np
 from insitu.gate.contents import FoundNumbers
 from insitu.gate.effort import Effort
 from insitu.gate.known_table import Ints, KnownTable
-from insitu.gate.row_candidates import Candidate, candidates
+from insitu.gate.row_candidates import Candidate, joined, layouts
 from insitu.gate.row_evidence import NO_ROWS, rows_by_maps
 from insitu.gate.row_maps import affine_maps, maps_as_they_are
 from insitu.gate.row_runs import KnownCells, rows_in_stream
@@ -59,20 +59,33 @@ class RowScan:
         rows: list[Ints] = []
         places: list[str] = []
         affine = False
-        for candidate in candidates(found, self.table.width):
-            effort.check_time()
+        unexplained: list[FoundNumbers] = []
+        for item in found:
+            seen, by_map = self._in_array(item, effort)
+            if len(seen):
+                rows.append(seen)
+                places.append(item.describe())
+                affine = affine or by_map
+            else:
+                unexplained.append(item)
+        for candidate in joined(unexplained):
             seen, by_map = self._in_candidate(candidate, effort)
             if len(seen):
                 rows.append(seen)
                 places.append(candidate.where)
                 affine = affine or by_map
-        for item in found:
-            seen = self._in_stream(item, effort)
-            if len(seen):
-                rows.append(seen)
-                places.append(item.describe())
         every = np.unique(np.concatenate(rows)) if rows else NO_ROWS
         return RowsFound(every, tuple(dict.fromkeys(places)), affine)
+
+    def _in_array(self, item: FoundNumbers, effort: Effort) -> tuple[Ints, bool]:
+        """The rows of the first layout that holds any, and those of runs in the array as a stream."""
+        runs = self._in_stream(item, effort)
+        for candidate in layouts(item, self.table.width):
+            effort.check_time()
+            seen, by_map = self._in_candidate(candidate, effort)
+            if len(seen):
+                return np.union1d(seen, runs), by_map
+        return runs, False
 
     def _in_candidate(self, candidate: Candidate, effort: Effort) -> tuple[Ints, bool]:
         seen = rows_by_maps(self.table, candidate, maps_as_they_are(self.table, candidate), effort)

@@ -38,7 +38,7 @@ MAX_BODY_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Call:
-    """One thing that may be asked. `fields` of a write are all that its body may hold; the first is required."""
+    """One thing that may be asked. `fields` of a write are all that its body may hold."""
 
     method: str
     path: str  # a regular expression
@@ -201,7 +201,9 @@ def _checked_write(call: Call, query: bytes, body: bytes) -> bytes:
             hint=f"send a JSON object with {', '.join(call.fields)}, all strings",
         )
     if "key" in call.fields:
-        check_tag_key(fields.get("key", ""))
+        if not fields.get("key"):
+            raise InvalidInputError("the request names no tag", hint="give its name as `key`")
+        check_tag_key(fields["key"])
     return json.dumps(fields).encode()
 
 

@@ -11,9 +11,8 @@ sandbox mounts read-only:
     <bases>/<hex>/base.json    {"digest", "python", "interpreter", "platform", "layers"}
     <bases>/<hex>/rootfs/      with the folders that sandboxes mount onto
 
-The same packages give the same digest: times are set to 0, and what differs from
-machine to machine (caches, logs, machine-id, host name, resolver) is removed.
-Packages of another day are other bytes: a digest is signed, never "the latest".
+The same packages give the same digest. Packages of another day are other bytes:
+what is signed is a digest, never "the latest".
 
     python -m insitu.images.base --layout DIR [--rebuild]      builds or finds one; prints JSON
 """
@@ -27,7 +26,6 @@ import os
 import platform as machine
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -36,21 +34,19 @@ from pathlib import Path
 from typing import Any
 
 from insitu.domain.digests import Digest, digest_of_file, parse_digest
-from insitu.domain.errors import InsituError, InvalidInputError, NotFoundError, UnavailableError, UnreachableError
+from insitu.domain.errors import InsituError, InvalidInputError, NotFoundError, UnavailableError
 from insitu.domain.images import PLATFORMS, BaseImage, Descriptor, descriptor_from_oci
+from insitu.images.debian import PACKAGES, install_packages, suite_of_this_machine
 from insitu.images.gzip_stream import gzip_chunks
 from insitu.images.layout import CONFIG, INDEX, LAYER_GZIP, MANIFEST, REF_NAME, OciLayout, canonical_json
 from insitu.images.unpack import resolve_inside, unpack_layer
 
-Progress = Callable[[str], None]
-
-PACKAGES = ("python3", "ca-certificates", "libgomp1", "libstdc++6", "tzdata")
-"""Python, TLS roots, and the shared libraries that wheels of numerical libraries expect of a system."""
+Progress = Callable[[str], object]
 
 MOUNT_POINTS = ("dev", "proc", "sys", "run/insitu", "tmp", "job", "opt/env", "opt/insitu", "opt/model")
 """Folders that a sandbox mounts onto. A read-only root can't get them later."""
 
-_FORMAT = "1"  # changes whenever the same packages would give other bytes
+_FORMAT = "2"  # changes whenever the same packages would give other bytes
 _KEY = "org.insitu.base.key"
 _TAG = "insitu-base"
 _EPOCH = "1970-01-01T00:00:00Z"
@@ -105,22 +101,15 @@ def build_base(
         UnavailableError: mmdebstrap is missing, or could not finish.
         UnreachableError: the packages' mirror didn't answer.
     """
-    suite = suite or _suite_of_this_machine()
+    suite = suite or suite_of_this_machine()
     key = hashlib.sha256("\n".join([_FORMAT, suite, this_platform(), *sorted(packages)]).encode()).hexdigest()
     if not rebuild and (found := _already_built(layout, key)) is not None:
         return found
-    program = shutil.which("mmdebstrap")
-    if program is None:
-        raise UnavailableError(
-            "no base image can be built here",
-            why="mmdebstrap is not installed",
-            hint="apt install mmdebstrap, or import a base by digest from a registry",
-        )
     work_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="base-", dir=work_dir) as folder:
         tar = Path(folder) / "base.tar"
         progress(f"installing packages of {suite}")
-        _run_mmdebstrap(program, suite, packages, tar)
+        install_packages(suite, packages, tar, folders=MOUNT_POINTS)
         progress("compressing")
         layer = layout.put_blob(gzip_chunks(_chunks(tar), level=6), LAYER_GZIP)
         return _put_base(layout, layer, diff_id=digest_of_file(tar), key=key, suite=suite)
@@ -156,64 +145,6 @@ def _already_built(layout: OciLayout, key: str) -> BaseImage | None:
     return None
 
 
-def _suite_of_this_machine() -> str:
-    fields = machine.freedesktop_os_release()
-    known = fields.get("ID") in ("debian", "ubuntu")
-    return fields.get("VERSION_CODENAME", "bookworm") if known else "bookworm"
-
-
-_CLEAN = r"""
-set -eu
-cd "$1"
-rm -rf var/cache/* var/log/* var/lib/apt/lists/* var/lib/dpkg/*-old etc/machine-id var/lib/dbus/machine-id
-rm -rf usr/share/bash-completion usr/share/bug usr/share/lintian
-echo localhost > etc/hostname
-: > etc/resolv.conf
-printf '127.0.0.1 localhost\n::1 localhost\n' > etc/hosts
-chmod 0644 etc/hostname etc/resolv.conf etc/hosts
-find . -xdev -type f -perm /6000 -exec chmod a-s {} +
-find usr/lib/python3* -name __pycache__ -prune -exec rm -rf {} +
-"""
-# Bytecode that is never compared with its source: a base is read-only, so the source can't change.
-_COMPILE = (
-    'chroot "$1" env PYTHONHASHSEED=0 python3 -m compileall -q -f --invalidation-mode unchecked-hash /usr/lib/python3*'
-)
-
-
-def _run_mmdebstrap(program: str, suite: str, packages: Sequence[str], tar: Path) -> None:
-    folders = " ".join(f'"$1/{name}"' for name in MOUNT_POINTS)
-    hooks = Path("/usr/share/mmdebstrap/hooks/merged-usr")
-    merged = [f"--hook-dir={hooks}", "--include=usr-is-merged"] if hooks.is_dir() and suite not in _BEFORE_MERGE else []
-    command = ["env", "SOURCE_DATE_EPOCH=0", "LC_ALL=C.UTF-8", program, "--variant=essential", "--format=tar", *merged]
-    command += [f"--include={','.join(packages)}", '--aptopt=APT::Install-Recommends "false"']
-    excluded = ("man", "info", "locale", "doc", "lintian")
-    command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in excluded]
-    command += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]  # licences stay with what they license
-    command += ["--skip=output/dev", "--skip=output/mknod"]
-    command += [
-        f"--customize-hook={_COMPILE}",
-        f"--customize-hook={_CLEAN_SCRIPT}",
-        f"--customize-hook=mkdir -p {folders}",
-    ]
-    done = subprocess.run([*command, suite, str(tar)], capture_output=True, check=False)
-    if done.returncode != 0:
-        raise _mmdebstrap_error(suite, done.stderr.decode(errors="replace"))
-
-
-_CLEAN_SCRIPT = _CLEAN.strip()
-_BEFORE_MERGE = ("buster", "bullseye", "focal", "jammy")
-
-
-def _mmdebstrap_error(suite: str, stderr: str) -> InsituError:
-    lines = [line for line in stderr.splitlines() if line.startswith(("E:", "W:", "Err:"))] or stderr.splitlines()
-    why = re.sub(r"(\w+://)[^/\s@]+@", r"\1***@", " ".join(lines[-5:]))[:1000]
-    if re.search(r"Could not (resolve|connect)|Failed to fetch|Unable to connect|Temporary failure", stderr):
-        return UnreachableError(
-            f"the packages of {suite} could not be fetched", why=why, hint="check the mirror in /etc/apt/sources.list"
-        )
-    return UnavailableError(f"mmdebstrap could not build a base of {suite}", why=why, hint="run it as root, or see why")
-
-
 # Taking one that exists.
 
 
@@ -236,7 +167,11 @@ def import_base(layout: OciLayout, source: str, *, platform: str | None = None, 
         from insitu.images.push import pull_image  # noqa: PLC0415 - httpx costs 60 ms, and most callers import nothing
 
         digest = pull_image(layout, source, platform=platform, settings=registry)
-    return describe_base(layout, digest)
+    base = describe_base(layout, digest)
+    raw = layout.read(digest)
+    kind = layout.manifest(digest).get("mediaType", MANIFEST)
+    layout.put_raw_manifest(raw, kind, tag=f"{_TAG}:{digest.removeprefix('sha256:')[:12]}")
+    return base
 
 
 def describe_base(layout: OciLayout, digest: Digest) -> BaseImage:
@@ -267,7 +202,7 @@ def layers_of(manifest: dict[str, Any]) -> tuple[Descriptor, ...]:
     layers = manifest.get("layers")
     if not isinstance(layers, list) or not layers:
         raise InvalidInputError("this is not the manifest of an image", why="it has no layers")
-    return tuple(descriptor_from_oci(layer, what="a layer") for layer in layers)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return tuple(descriptor_from_oci(layer, what="a layer") for layer in layers)
 
 
 def config_of(manifest: dict[str, Any]) -> Descriptor:
@@ -305,8 +240,7 @@ def _copy_from_layout(layout: OciLayout, place: str, platform: str) -> Digest:
     for blob in (*layers_of(manifest), config_of(manifest)):
         if not layout.has(blob.digest):
             layout.put_blob(other.chunks(blob.digest), blob.media_type, expected=blob.digest)
-    hex_digits = found.digest.removeprefix("sha256:")
-    layout.put_raw_manifest(other.read(found.digest), MANIFEST, tag=f"{_TAG}:{hex_digits[:12]}")
+    layout.put_raw_manifest(other.read(found.digest), MANIFEST)
     return found.digest
 
 
@@ -428,13 +362,13 @@ def main() -> int:
             work_dir=given.work_dir,
             suite=given.suite,
             rebuild=given.rebuild,
-            progress=lambda text: print(text, file=sys.stderr),
+            progress=lambda text: sys.stderr.write(f"{text}\n"),
         )
     except InsituError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return error.exit_code
     fields = {"digest": base.digest, "platform": base.platform, "size_bytes": base.size_bytes, "reused": base.reused}
-    print(json.dumps(fields))
+    sys.stdout.write(json.dumps(fields) + "\n")
     return 0
 
 

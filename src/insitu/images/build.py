@@ -25,7 +25,7 @@ from insitu.images.layers import Entry, Layer, LayerCache, entries_of, parents_o
 from insitu.images.layout import CONFIG, OciLayout, canonical_json
 from insitu.images.recipe import ENVIRONMENT_AT, MODEL_AT, SERVING_AT, Recipe, config, manifest
 
-Progress = Callable[[str], None]
+Progress = Callable[[str], object]
 
 _MARKER = b'"""The serving process of an image. Nothing else of Insitu is in here."""\n'
 

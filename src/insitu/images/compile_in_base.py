@@ -34,7 +34,7 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _compile_part(order, part):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - JSON in, exit code out
+def _compile_part(order, part):  # noqa: ANN001, ANN202 - JSON in, exit code out
     try:
         for name in part["files"]:
             _compile_file(order, part["folder"], name)
@@ -44,7 +44,7 @@ def _compile_part(order, part):  # type: ignore[no-untyped-def]  # noqa: ANN001,
     return 0
 
 
-def _compile_file(order, folder, name):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _compile_file(order, folder, name):  # noqa: ANN001, ANN202
     with open(os.path.join(order["source"], name), "rb") as stream:  # noqa: PTH118, PTH123 - pathlib costs 30 ms
         source = stream.read()
     try:

@@ -57,7 +57,7 @@ __all__ = ["Environment", "IndexSettings", "environment_key", "lock_requirements
 MOUNTED_AT = "/opt/env"
 _FORMAT = 1  # changes whenever the same lock would give other bytes
 
-Progress = Callable[[str], None]
+Progress = Callable[[str], object]
 
 
 @dataclass(frozen=True)

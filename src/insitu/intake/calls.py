@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 JsonObject = dict[str, Any]
 
@@ -112,9 +112,11 @@ def objects(body: Mapping[str, Any], key: str, *, most: int = 1000) -> list[Json
     value = body.get(key)
     if value is None:
         return []
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):  # pyright: ignore[reportUnknownVariableType]
+    if not isinstance(value, list):
         raise invalid(f"{key!r} must be a list of objects")
-    items: list[JsonObject] = value
+    items = cast("list[JsonObject]", value)
+    if not all(isinstance(item, dict) for item in items):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise invalid(f"{key!r} must be a list of objects")
     if len(items) > most:
         raise invalid(f"{key!r} has more than {most} items")
     return items
@@ -137,4 +139,4 @@ def read_body(raw: bytes) -> JsonObject:
         body = None
     if not isinstance(body, dict):
         raise invalid("the call's body is not a JSON object")
-    return body  # pyright: ignore[reportUnknownVariableType]
+    return cast("JsonObject", body)

@@ -191,8 +191,7 @@ class IntakeHandle:
         """Take in what comes within the time. False when nothing came."""
         self.connect()
         assert self._socket is not None
-        readable, _, _ = select.select([self._socket], [], [], timeout_s)
-        if not readable:
+        if not _readable(self._socket.fileno(), timeout_s):
             return False
         try:
             data = self._socket.recv(64 << 10)
@@ -272,8 +271,7 @@ class IntakePool:
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n")
             process.stdin.flush()
-            readable, _, _ = select.select([process.stdout], [], [], timeout_s)
-            line = process.stdout.readline() if readable else b""
+            line = process.stdout.readline() if _readable(process.stdout.fileno(), timeout_s) else b""
         except OSError:
             line = b""
         if line != b'{"ready": true}\n':
@@ -337,6 +335,12 @@ class IntakePool:
             self._timer = threading.Timer(_REFILL_AFTER_S, self.fill)
             self._timer.daemon = True
             self._timer.start()
+
+
+def _readable(fd: int, timeout_s: float) -> bool:
+    poll = select.poll()  # select() can't look at descriptors beyond 1023
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(timeout_s * 1000))
 
 
 def _close_pipes(process: subprocess.Popen[bytes]) -> None:

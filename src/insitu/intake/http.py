@@ -43,7 +43,12 @@ class Connections:
     """
 
     def __init__(
-        self, api: Api, *, most_body_bytes: int, give_up: Callable[[UnavailableError], None], note: Callable[[str], None]
+        self,
+        api: Api,
+        *,
+        most_body_bytes: int,
+        give_up: Callable[[UnavailableError], None],
+        note: Callable[[str], None],
     ) -> None:
         self.api = api
         self.most_body_bytes = most_body_bytes
@@ -60,9 +65,9 @@ class Connections:
         except UnavailableError as exc:
             self._give_up(exc)
             return None
-        except Exception as exc:  # noqa: BLE001 - one call's fault must not end the job; nothing of it has left
+        except Exception as exc:  # noqa: BLE001 - one call's fault must not end the job
             self._note(type(exc).__name__)
-            return CallRefused("INTERNAL_ERROR", "the gate failed to answer this call; nothing of it was sent").response()
+            return CallRefused("INTERNAL_ERROR", "the gate failed to answer this call").response()
 
 
 class JobConnection(asyncio.Protocol):

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 _ENDINGS = frozenset(
-    ("html htm png jpg jpeg svg webp gif pdf txt log md csv tsv json jsonl yaml yml xml parquet npy npz pkl pickle joblib")
-    .split()
-) | frozenset("pt pth ckpt onnx skops safetensors h5 keras zip gz tar bin py ipynb".split())
+    (
+        "html htm png jpg jpeg svg webp gif pdf txt log md csv tsv json jsonl yaml yml xml parquet npy npz "
+        "pkl pickle joblib pt pth ckpt onnx skops safetensors h5 keras zip gz tar bin py ipynb"
+    ).split()
+)
 
 
 def artifact_class(name: str) -> str:

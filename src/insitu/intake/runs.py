@@ -48,7 +48,7 @@ class Run:
     params: dict[str, str] = field(default_factory=dict[str, str])
     tags: dict[str, str] = field(default_factory=dict[str, str])
     latest: dict[str, Point] = field(default_factory=dict[str, Point])
-    history: dict[str, list[Point]] = field(default_factory=dict[str, list[Point]])
+    history: dict[str, dict[Point, None]] = field(default_factory=dict[str, dict[Point, None]])  # in order, each once
     inputs: list[JsonObject] = field(default_factory=list[JsonObject])
     outputs: list[JsonObject] = field(default_factory=list[JsonObject])
 
@@ -93,16 +93,25 @@ class Runs:
 
     # ── What a run remembers ────────────────────────────────────────────────
 
-    def remember_metric(self, run: Run, key: str, point: Point) -> None:
+    def remember_metric(self, run: Run, key: str, point: Point) -> bool:
+        """Whether `point` is new to the run.
+
+        The same value of the same time and step is one point, as in MLflow's own
+        store: `log_model` sends a run's whole history again, to link it with the model.
+        """
+        points = run.history.get(key)
+        if points is not None and point in points:
+            return False
         latest = run.latest.get(key)
         if latest is None and len(run.latest) >= MAX_NAMES:
-            return
+            return True
         # MLflow's order of "latest": step, then time, then value.
         if latest is None or (point[2], point[1], point[0]) >= (latest[2], latest[1], latest[0]):
             run.latest[key] = point
         if self._points < MAX_POINTS:
             self._points += 1
-            run.history.setdefault(key, []).append(point)
+            run.history.setdefault(key, {})[point] = None
+        return True
 
     @staticmethod
     def check_param(run: Run, key: str, value: str) -> bool:

@@ -156,9 +156,7 @@ async def serve(request: IntakeRequest, rules: Rules, *, ready: Callable[[], Non
     )
     job_socket = listen(request.socket, mode=0o666)  # the job's uid is another; who reaches the folder is its job
     server = await loop.create_unix_server(lambda: JobConnection(connections), sock=job_socket)
-    orders = Orders(
-        streams=begin_streams, status=intake.status, finish=ask_to_finish, seq=lambda: intake.events.seq
-    )
+    orders = Orders(streams=begin_streams, status=intake.status, finish=ask_to_finish, seq=lambda: intake.events.seq)
     control = ControlSocket(loop, listen(request.control, mode=0o600), orders)
     ready()
 

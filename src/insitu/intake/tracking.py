@@ -199,7 +199,8 @@ class Tracking:
         run = self._run(call)
         datasets = objects(call, "datasets")
         run.inputs.extend(datasets[: max(0, MAX_INPUTS - len(run.inputs))])
-        self._decided.kept_elsewhere("dataset description", len(datasets)) if datasets else None
+        if datasets:
+            self._decided.kept_elsewhere("dataset description", len(datasets))
         return {}
 
     def _log_outputs(self, call: JsonObject) -> JsonObject:
@@ -212,7 +213,7 @@ class Tracking:
     def _history(self, call: JsonObject) -> JsonObject:
         run = self._run(call)
         key = text(call, "metric_key", longest=_LONGEST_NAME)
-        points = run.history.get(key, [])
+        points = list(run.history.get(key, ()))
         start = integer(call, "page_token") if call.get("page_token") else 0
         count = min(max(1, integer(call, "max_results", default=25_000)), 25_000)
         page: JsonObject = {"metrics": [as_metric(key, point) for point in points[start : start + count]]}
@@ -222,8 +223,8 @@ class Tracking:
 
     def _metric(self, run: Run, metric: JsonObject) -> None:
         key, value, timestamp_ms, step = _read_metric(metric)
-        self._runs.remember_metric(run, key, (value, timestamp_ms or self._now_ms(), step))
-        self._decided.metric(run, key, value, step)
+        if self._runs.remember_metric(run, key, (value, timestamp_ms or self._now_ms(), step)):
+            self._decided.metric(run, key, value, step)
 
     def _param(self, run: Run, key: str, value: str) -> None:
         if self._runs.check_param(run, key, value):

@@ -133,6 +133,15 @@ class JoinReply(_Message):
     hub_key: str  # the hub's public key, pinned by the agent
 
 
+class ReleaseReply(_Message):
+    """A release was admitted; sent again, it gets the same answer."""
+
+    output: str
+    digest: str
+    model: str = ""  # the registered model that it became a version of; empty: it is no model
+    version: int | None = None
+
+
 def head_message(site: str, entries: int, hash_: str) -> bytes:
     """The bytes that a site signs and the hub countersigns."""
     return f"insitu-head/1\n{site}\n{entries}\n{hash_}".encode()

@@ -7,12 +7,18 @@ writable folder for its socket. Nothing else is passed: no secrets, no gate.
 
 from __future__ import annotations
 
+import contextlib
+import json
+import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from insitu.deploy.drivers.contract import SOCKET, Ended, Running, Service, Status
 from insitu.domain.deployments import Problem
+from insitu.sandbox.contract import Sandbox, SandboxSettings
+from insitu.sandbox.keeper import KeeperRequest
+from insitu.sandbox.keeper_pool import KeeperHandle
 from insitu.sandbox.spec import Limits, Mount, Reason, SandboxResult, SandboxSpec
 
 ENVIRONMENT = "/opt/env"
@@ -20,67 +26,116 @@ SERVING = "/opt/insitu"
 MODEL = "/opt/model"
 SOCKET_FOLDER = "/run/serve"
 
-_YEARS_S = 10 * 365 * 86400.0  # a service has no wall time; the sandbox wants one, and overflows no timer with this
+_YEARS_S = 10 * 365 * 86400.0  # a service has no wall time; the sandbox wants one, and this overflows no timer
 _SCRATCH_BYTES = 64 << 20
+_FILE_BYTES = 16 << 20  # also bounds the log that the process can write
 _GRACE_S = 12.0  # the serving process gives open requests 10 s
+_LOG_READ_BYTES = 16 << 10
+
+_REFUSALS: Mapping[str, str] = {
+    "pickle-refused": "the model is a pickle, and a pickle is never loaded",
+    "untrusted-types": "the model needs types that the site's policy does not trust",
+    "unsupported-flavour": "the model has no scikit-learn flavour",
+    "unsupported-signature": "the model's signature can't be served",
+    "unsupported-method": "the model asks for a method that is not served",
+    "environment-differs": "the environment is not the one that the model was saved in",
+    "bad-mlmodel": "the MLmodel file can't be understood",
+    "bad-model": "the model's file can't be loaded",
+    "no-model": "there is no MLmodel file",
+    "no-yaml": "the environment can't read the MLmodel file",
+    "address-in-use": "the service's socket can't be made",
+}
+"""Codes that a serving process may end with, in our words: what it prints itself goes nowhere."""
 
 
-class SandboxRunner(Protocol):
-    """What starts sandboxes that outlive the one who asked, and knows them by name afterwards."""
+class Keepers(Protocol):
+    """The part of `insitu.sandbox.keeper_pool.KeeperPool` that is used here."""
 
-    def start(self, spec: SandboxSpec) -> None:
-        """Raises InsituError: it could not be started; nothing is left. One that runs already is left alone."""
-        ...
+    def start(self, request: KeeperRequest) -> KeeperHandle: ...
 
-    def is_running(self, name: str) -> bool: ...
-
-    def result(self, name: str) -> SandboxResult | None:
-        """How it ended; None when it runs, or nothing is known of it."""
-        ...
-
-    def stop(self, name: str) -> None:
-        """Ask it to end, kill it after its grace. Returns at once; repeating it is harmless."""
-        ...
-
-    def destroy(self, name: str) -> None:
-        """Nothing of it is left afterwards, neither process nor record. Idempotent."""
-        ...
-
-    def names(self) -> frozenset[str]: ...
+    def adopt(self, state_dir: Path) -> KeeperHandle | SandboxResult | None: ...
 
 
-@dataclass(frozen=True)
 class SandboxDriver:
     """See `contract.Driver`.
 
     Args:
-        prefix: names of services begin with it; other sandboxes of the runner are not ours.
-        uid: this machine's user and group of the served process; never 0.
+        keepers: start sandboxes that outlive this process.
+        sandbox: the implementation that they use.
+        folder: ours alone; holds one folder for each service, with the keeper's files and the log.
+        prefix: names of services begin with it; sandboxes of other names are not touched.
+        uid, gid: this machine's ids of the served process; never 0.
     """
 
-    runner: SandboxRunner
-    prefix: str
-    uid: int
-    gid: int
+    def __init__(
+        self,
+        keepers: Keepers,
+        sandbox: Sandbox,
+        settings: SandboxSettings,
+        folder: Path,
+        *,
+        prefix: str,
+        uid: int,
+        gid: int,
+    ) -> None:
+        self._keepers = keepers
+        self._sandbox = sandbox
+        self._settings = settings
+        self._folder = folder
+        self._prefix = prefix
+        self._ids = (uid, gid)
+        self._known: dict[str, KeeperHandle | SandboxResult] = {}
 
     def start(self, service: Service) -> None:
-        if not self.runner.is_running(service.name):
-            self.runner.start(spec_for(service, uid=self.uid, gid=self.gid))
+        if self._find(service.name) is not None:
+            return
+        uid, gid = self._ids
+        spec = spec_for(service, uid=uid, gid=gid)
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        request = KeeperRequest(spec, self._sandbox.name, self._folder / service.name, self._settings)
+        self._known[service.name] = self._keepers.start(request)
 
     def status(self, name: str) -> Status:
-        if self.runner.is_running(name):
-            return Running()
-        result = self.runner.result(name)
-        return Ended(problem_of(result)) if result is not None else None
+        known = self._find(name)
+        if isinstance(known, KeeperHandle):
+            result = known.wait(0)
+            if result is None:
+                return Running()
+            self._known[name] = known = result
+        return Ended(problem_of(known, self._log_of(name))) if known is not None else None
 
     def stop(self, name: str) -> None:
-        self.runner.stop(name)
+        known = self._find(name)
+        if isinstance(known, KeeperHandle):
+            known.stop()
 
     def destroy(self, name: str) -> None:
-        self.runner.destroy(name)
+        known = self._find(name)
+        if isinstance(known, KeeperHandle):
+            known.stop()
+            known.wait(_GRACE_S + 10)
+        self._sandbox.destroy(name)
+        self._known.pop(name, None)
+        shutil.rmtree(self._folder / name, ignore_errors=True)
 
     def names(self) -> frozenset[str]:
-        return frozenset(name for name in self.runner.names() if name.startswith(self.prefix))
+        with contextlib.suppress(FileNotFoundError):
+            folders = {path.name for path in self._folder.iterdir()}
+            return frozenset(folders | {name for name in self._sandbox.running() if name.startswith(self._prefix)})
+        return frozenset(name for name in self._sandbox.running() if name.startswith(self._prefix))
+
+    def _find(self, name: str) -> KeeperHandle | SandboxResult | None:
+        known = self._known.get(name) or self._keepers.adopt(self._folder / name)
+        if known is not None:
+            self._known[name] = known
+        return known
+
+    def _log_of(self, name: str) -> bytes:
+        try:
+            with (self._folder / name / "stderr").open("rb") as stream:
+                return stream.read(_LOG_READ_BYTES)
+        except OSError:
+            return b""
 
 
 def spec_for(service: Service, *, uid: int, gid: int) -> SandboxSpec:
@@ -104,6 +159,7 @@ def spec_for(service: Service, *, uid: int, gid: int) -> SandboxSpec:
             processes=64,
             wall_s=_YEARS_S,
             scratch_bytes=_SCRATCH_BYTES,
+            file_bytes=_FILE_BYTES,
         ),
         uid=uid,
         gid=gid,
@@ -139,12 +195,17 @@ def serving_environment(*, cpus: float) -> Mapping[str, str]:
     }
 
 
-def problem_of(result: SandboxResult) -> Problem:
-    """What an end means for a process that was meant to go on."""
+def problem_of(result: SandboxResult, log: bytes) -> Problem:
+    """What an end means for a process that was meant to go on.
+
+    Of the log only a code is taken, and only one that is known; the words are ours.
+    """
     match result.reason:
         case Reason.EXITED:
+            if (code := refusal_in(log)) is not None:
+                return Problem(code, _REFUSALS[code], "train and release the model again, or change the site's policy")
             how = f"signal {result.signal}" if result.signal else f"exit code {result.exit_code}"
-            return Problem("serving-ended", f"the serving process ended with {how}", "see the log of the deployment")
+            return Problem("serving-ended", f"the serving process ended with {how}", "see its log at the site")
         case Reason.MEMORY:
             return Problem("out-of-memory", "the serving process needed more memory than it may have", "give it more")
         case Reason.SELFTEST:
@@ -152,6 +213,16 @@ def problem_of(result: SandboxResult) -> Problem:
         case Reason.FAILED_TO_START:
             return Problem("not-started", "the sandbox could not be set up", "run `insitu agent doctor` at the site")
         case Reason.STOPPED:
-            return Problem("stopped", "it was stopped")
+            return Problem("stopped", "the serving process was stopped")
         case Reason.TIMEOUT | Reason.LOST:
             return Problem("lost", "the serving process is gone and nobody saw it end")
+
+
+def refusal_in(log: bytes) -> str | None:
+    """The code of the serving process's own refusal, when its log has one that is known."""
+    for line in log.splitlines():
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            code = json.loads(line)["error"]["code"]
+            if code in _REFUSALS:
+                return code
+    return None

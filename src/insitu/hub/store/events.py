@@ -49,8 +49,7 @@ def append(session: WriteSession, site: str, batch: EventBatch, *, now: datetime
         NotFoundError: there is no such job at this site.
         ConflictError: the attempt is not the current one any more.
     """
-    head = _head(session, batch.job_id)
-    _check_current(head, site, batch)
+    head = _current_head(session, site, batch)
     fresh = _fresh(batch.events, head.last_seq)
     if not fresh:
         return head.last_seq
@@ -97,7 +96,8 @@ def _head(session: ReadSession, job_id: str) -> AttemptHead | None:
     return None if row is None else AttemptHead(row[0], row[1], row[2], row[3], JobState(row[4]), *row[5:])
 
 
-def _check_current(head: AttemptHead | None, site: str, batch: EventBatch) -> None:
+def _current_head(session: ReadSession, site: str, batch: EventBatch) -> AttemptHead:
+    head = _head(session, batch.job_id)
     if head is None:
         raise NotFoundError(f"there is no job {batch.job_id[:40]!r}", code="no-such-job")
     if head.fence > batch.fence or head.attempt > batch.attempt:
@@ -112,6 +112,7 @@ def _check_current(head: AttemptHead | None, site: str, batch: EventBatch) -> No
         )
     if head.site != site or (head.attempt, head.fence) != (batch.attempt, batch.fence):
         raise DeniedError(f"{batch.job_id} is not this site's", code="not-your-job", rule="site")
+    return head
 
 
 def _fresh(events: Sequence[Event], held: int) -> Sequence[Event]:

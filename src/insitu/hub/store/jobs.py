@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.orm import InstrumentedAttribute
 
 from insitu.domain.jobs import FINAL, JobState, QueueReason
 from insitu.hub.placement import WaitingJob
@@ -268,14 +267,14 @@ def _values(session: ReadSession, ids: list[str]) -> dict[str, dict[str, dict[st
             JobValueRow.job_id.in_(ids)
         )
     ).tuples():
-        value: Any = words if kind != "metric" else float(words) if number is None else number
+        value: Any = words if kind != "metric" else float(words or "nan") if number is None else number
         found.setdefault(job_id, {}).setdefault(kind, {})[key] = value
     return found
 
 
 def _kept(session: ReadSession, ids: list[str]) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
-    columns: list[InstrumentedAttribute[Any]] = [JobKeptRow.job_id, JobKeptRow.what, JobKeptRow.count]
-    for job_id, what, count in session.rows(select(*columns).where(JobKeptRow.job_id.in_(ids))).tuples():
+    query = select(JobKeptRow.job_id, JobKeptRow.what, JobKeptRow.count).where(JobKeptRow.job_id.in_(ids))
+    for job_id, what, count in session.rows(query).tuples():
         found.setdefault(job_id, {})[what] = count
     return found

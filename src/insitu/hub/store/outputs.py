@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import select, update
 
+from insitu.domain.jobs import JobState
 from insitu.domain.outputs import Verdict
 from insitu.hub.store.session import ReadSession, WriteSession
 from insitu.hub.store.tables import JobOutputRow, JobRow, ReleaseRow
@@ -96,7 +97,7 @@ def held_and_released(session: ReadSession, *, verdicts: Sequence[Verdict], limi
             ReleaseView(
                 job_id=row.job_id,
                 job_name=job_name,
-                job_state=state,
+                job_state=JobState(state),
                 site=site or "",
                 submitter=submitter,
                 decided_at=row.decided_at,

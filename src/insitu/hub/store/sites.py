@@ -42,6 +42,8 @@ class KnownAgent:
     started_at: datetime | None
     last_seen_at: datetime | None
     offer_digest: str
+    room: tuple[object, ...]
+    """What placement looks at, as `room_of` has it of a report."""
     head: Head
 
 
@@ -190,9 +192,20 @@ def known_agent(session: ReadSession, site: str) -> KnownAgent:
             SiteRow.head_entries,
             SiteRow.head_hash,
             SiteRow.head_countersigned,
+            SiteRow.policy_version,
+            SiteRow.bases,
+            SiteRow.cpus,
+            SiteRow.memory_bytes,
+            SiteRow.slots,
         ).where(SiteRow.name == site)
     ).one()
-    return KnownAgent(row[0], row[1], row[2], Head(row[3], row[4], row[5]))
+    return KnownAgent(row[0], row[1], row[2], tuple(row[6:]), Head(row[3], row[4], row[5]))
+
+
+def room_of(report: SyncRequest) -> tuple[object, ...]:
+    capacity = report.capacity
+    bases = [base.model_dump() for base in report.bases]
+    return (report.policy_version, bases, capacity.cpus, capacity.memory_bytes, capacity.slots)
 
 
 def head(session: ReadSession, site: str) -> Head:
