@@ -64,7 +64,13 @@ def release(run, job, tmp_path):
     (folder / "data" / "model.skops").write_bytes(b"\x00\x01" * 500)
     lineage = {"insitu.site": "leeds", "insitu.code": "sha256:" + "c" * 64, "insitu.policy_version": "7"}
     return RegisteredRelease(
-        name=f"model-{job}", job_id=job, run_id=run, output="model", folder=folder, digest="sha256:" + "a" * 64, tags=lineage
+        name=f"model-{job}",
+        job_id=job,
+        run_id=run,
+        output="model",
+        folder=folder,
+        digest="sha256:" + "a" * 64,
+        tags=lineage,
     )
 
 
@@ -101,7 +107,9 @@ def test_a_run_that_many_threads_ask_for_is_made_once(tracking, job):
 def test_more_metrics_than_one_batch_holds_are_all_there(tracking, run):
     points = [("loss", 1 / (step + 1), 1_700_000_000_000 + step, step) for step in range(2_500)]
     assert tracking.log(run, points, {"C": "1.0"}, {"purpose": "screening"}) == ()
-    assert [(m.step, m.value) for m in history(tracking, run, "loss")] == [(step, value) for _, value, _, step in points]
+    assert [(m.step, m.value) for m in history(tracking, run, "loss")] == [
+        (step, value) for _, value, _, step in points
+    ]
     assert recorded(tracking, run).data.params == {"C": "1.0"}
     assert recorded(tracking, run).data.tags["purpose"] == "screening"
 
@@ -128,7 +136,9 @@ def test_a_parameter_keeps_its_first_value_and_the_second_is_reported(tracking, 
 
 @pytest.mark.parametrize("point", [("bad\nname", 1.0, 1, 0), ("far", 1.0, 1, 10**30), ("early", 1.0, -1, 0)])
 def test_what_mlflow_cannot_hold_is_reported_and_the_rest_is_written(tracking, run, point):
-    refused = tracking.log(run, [("before", 1.0, 1, 0), point, ("after", 1.0, 1, 0)], {}, {"bad\nkey": "x", "good": "y"})
+    refused = tracking.log(
+        run, [("before", 1.0, 1, 0), point, ("after", 1.0, 1, 0)], {}, {"bad\nkey": "x", "good": "y"}
+    )
     assert {(each.kind, each.key) for each in refused} == {("metric", point[0]), ("tag", "bad\nkey")}
     assert set(recorded(tracking, run).data.metrics) == {"before", "after"}
     assert recorded(tracking, run).data.tags["good"] == "y"
@@ -193,7 +203,9 @@ def test_the_same_bytes_from_another_job_are_another_version(tracking, release):
     assert [each.version for each in tracking.versions(release.name)] == [2, 1]
 
 
-@pytest.mark.parametrize("step", ["create_logged_model", "finalize_logged_model", "log_outputs", "set_model_versions_tags"])
+@pytest.mark.parametrize(
+    "step", ["create_logged_model", "finalize_logged_model", "log_outputs", "set_model_versions_tags"]
+)
 def test_registering_goes_on_where_it_was_interrupted(tracking, release, run, monkeypatch, step):
     def broken(*_args, **_kwargs):
         raise ConnectionError("cut")
@@ -306,7 +318,8 @@ def test_before_it_is_started_it_says_so_at_once(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "store_uri", ["postgresql://someone:pa55word@127.0.0.1:1/nowhere", "sqlite:////proc/nowhere/mlflow.sqlite3", "mysql://x"]
+    "store_uri",
+    ["postgresql://someone:pa55word@127.0.0.1:1/nowhere", "sqlite:////proc/nowhere/mlflow.sqlite3", "mysql://x"],
 )
 def test_a_store_that_cannot_be_opened_is_an_error_of_ours_without_the_password(store_uri, tmp_path):
     tracking = Tracking(TrackingSettings(store_uri=store_uri, artifacts_dir=tmp_path))

@@ -22,7 +22,7 @@ from insitu.agent.site import Site
 from insitu.deploy.drivers.contract import Places
 from insitu.deploy.drivers.sandbox import SandboxDriver
 from insitu.deploy.one_deployment import AddressSettings
-from insitu.deploy.serving_code import serving_code
+from insitu.deploy.serving_code import put_serving_code
 from insitu.deploy.site_deployments import SiteDeployments
 from insitu.domain.deployments import DeploymentState, Desired, Observed, Resources
 from insitu.domain.digests import Digest
@@ -225,7 +225,7 @@ class Deployments:
         return Places(
             rootfs=site.base.rootfs,
             environment=site.environments.ready(desired.lock, site.link.fetch_blob),
-            serving=serving_code(site.folder.deployments / "code"),
+            serving=put_serving_code(site.folder.deployments / "code"),
             model=self._model(desired.model),
         )
 
@@ -236,6 +236,7 @@ class Deployments:
             source = next((item.details["folder"] for item in self._site.store.items() if item.digest == digest), "")
             if not source or not Path(source).is_dir():
                 raise DeniedError("the model is not at this site", code="model-not-here", rule="model", measure=digest)
+            place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             work = place.with_suffix(".making")
             shutil.rmtree(work, ignore_errors=True)
             shutil.copytree(source, work)

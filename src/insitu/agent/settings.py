@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from insitu.agent.folder import SiteFolder, write_atomic
 from insitu.domain.errors import InvalidInputError
-from insitu.domain.quantities import parse_bytes
+from insitu.wire.job_file import ByteCount
 from insitu.wire.names import explain
-
-
-def _bytes(value: object) -> object:
-    return parse_bytes(value) if isinstance(value, str) else value
-
-
-Bytes = Annotated[int, BeforeValidator(_bytes), Field(gt=0)]
 
 
 class AgentSettings(BaseModel):
@@ -34,7 +27,7 @@ class AgentSettings(BaseModel):
     base_layout: str = ""  # OCI layout folder that holds the base
     slots: int = Field(default=4, ge=1, le=256)  # jobs at a time
     cpus: float = Field(default=0, ge=0)  # for all jobs together; 0: what the machine has
-    memory: Bytes | None = None  # for all jobs together; none: three quarters of the machine's
+    memory: ByteCount | None = None  # for all jobs together; none: three quarters of the machine's
     first_uid: int = Field(default=210_000, ge=1000)  # host uids from here on are given to jobs and gates
     index_url: str | None = None  # where wheels come from; hashes are checked whatever it serves
     offline: bool = False  # true: wheels from the cache only

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -26,16 +26,18 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-def _bytes(value: object) -> object:
-    return parse_bytes(value) if isinstance(value, str) else value
+def _quantity(parse: Callable[[str], int]) -> Callable[[object], object]:
+    def convert(value: object) -> object:
+        try:
+            return parse(value) if isinstance(value, str) else value
+        except InvalidInputError as exc:
+            raise ValueError(f"{exc.what}: {exc.hint}") from exc  # pydantic collects ValueError alone
+
+    return convert
 
 
-def _seconds(value: object) -> object:
-    return parse_seconds(value) if isinstance(value, str) else value
-
-
-Bytes = Annotated[int, BeforeValidator(_bytes), Field(gt=0)]
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+ByteCount = Annotated[int, BeforeValidator(_quantity(parse_bytes)), Field(gt=0)]
+Seconds = Annotated[float, BeforeValidator(_quantity(parse_seconds)), Field(gt=0)]
 Literals = str | bool | int | float
 
 
@@ -75,12 +77,12 @@ class DatasetInput(_Strict):
 class Output(_Strict):
     type: OutputType = OutputType.URI_FOLDER
     register_as: str | None = Field(default=None, alias="register")
-    max_bytes: Bytes | None = None
+    max_bytes: ByteCount | None = None
 
 
 class Resources(_Strict):
     cpus: float = Field(default=1.0, gt=0)
-    memory: Bytes = 1 << 30
+    memory: ByteCount = 1 << 30
     gpus: Literal[0] = 0
 
 

@@ -186,7 +186,9 @@ def test_a_write_may_not_also_speak_through_its_query():
         checked_request(ALIAS, b"version=2", b'{"name": "m", "alias": "champion", "version": "1"}')
 
 
-@pytest.mark.parametrize("query", [b"path=../../mlflow.db", b"path=a&path=..%2Fb", b"path=/etc/passwd", b"path=a%5C..%5Cb"])
+@pytest.mark.parametrize(
+    "query", [b"path=../../mlflow.db", b"path=a&path=..%2Fb", b"path=/etc/passwd", b"path=a%5C..%5Cb"]
+)
 def test_a_query_cannot_name_a_file_outside(query):
     with pytest.raises(InvalidInputError):
         checked_request(FILE, query, b"")
