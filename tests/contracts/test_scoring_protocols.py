@@ -32,7 +32,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-TABLE = load_breast_cancer(as_frame=True)
+TABLE: Any = load_breast_cancer(as_frame=True)
 NAMES = list(TABLE.data.columns)
 
 
@@ -104,7 +104,7 @@ def start(model: Path, folder: Path, *more: str, name: str = "screening") -> Ser
 def save(model: Any, inputs: Any, outputs: Any, folder: Path, **more: Any) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import mlflow
+        import mlflow.sklearn
         from mlflow.models import infer_signature
 
         options = {"serialization_format": "skops", "pip_requirements": []} | more

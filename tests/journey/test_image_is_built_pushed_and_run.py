@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import shutil
 import subprocess
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,7 +55,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = load_breast_cancer()
     trained = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(data.data, data.target)
     skops_io.dump(trained, folder / "model.skops")
-    flavor = {"pickled_model": "model.skops", "serialization_format": "skops", "sklearn_version": "1"}
+    version = importlib.metadata.version("scikit-learn")
+    flavor = {"pickled_model": "model.skops", "serialization_format": "skops", "sklearn_version": version}
     (folder / "MLmodel").write_text(json.dumps({"flavors": {"sklearn": flavor, "python_function": {}}}))
     (folder / "expected.json").write_text(json.dumps(trained.predict(ROWS).tolist()))
     return folder
@@ -146,7 +148,7 @@ def test_layers_of_a_neighbouring_repository_are_mounted_not_sent(layout, image,
     assert (seen.sent_blobs, seen.manifest_sent) == (0, True)
 
 
-def test_pulled_base_unpacks_to_the_same_files(base, layout, registry: Registry, tmp_path):
+def test_a_base_pulled_by_digest_is_the_same_base(base, layout, registry: Registry, tmp_path):
     push_image(layout, base.digest, f"{registry.host}/bases/debian:12")
     other = OciLayout(tmp_path / "other")
     found = import_base(other, f"{registry.host}/bases/debian@{base.digest}")
@@ -176,25 +178,28 @@ print(ask("/invocations", json.dumps({"inputs": ROWS}).encode()).decode())
 
 
 @pytest.fixture
-def podman(tmp_path: Path):
+def podman():
     """Podman with storage and settings of its own; whatever it made is gone afterwards."""
-    settings = tmp_path / "containers.conf"
+    # Not below tmp_path: Podman takes at most 50 characters for its folder of run files.
+    folder = Path(tempfile.mkdtemp(prefix="insitu-podman-", dir="/tmp"))
+    settings = folder / "containers.conf"
     settings.write_text(
         '[network]\nnetwork_backend="netavark"\n[engine]\nruntime="runc"\n'
         '[containers]\ndefault_ulimits=["nofile=4096:4096","nproc=4096:4096"]\n'
     )
     binary = program("podman", "podman")
-    base = ["env", f"CONTAINERS_CONF={settings}", binary, f"--root={tmp_path / 'root'}", f"--runroot={tmp_path / 'run'}"]
+    base = ["env", f"CONTAINERS_CONF={settings}", binary, f"--root={folder / 'root'}", f"--runroot={folder / 'run'}"]
     yield lambda *words: run(*base, *words)
     subprocess.run([*base, "rm", "--all", "--force", "--time", "0"], capture_output=True, check=False)
-    subprocess.run([*base, "rmi", "--all", "--force"], capture_output=True, check=False)
-    subprocess.run(["umount", tmp_path / "root" / "overlay"], capture_output=True, check=False)
+    subprocess.run(["umount", folder / "root" / "overlay"], capture_output=True, check=False)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_image_answers_in_podman_without_network_privileges_or_a_writable_root(podman, layout, image, model):
     name = podman("pull", "--quiet", f"oci:{layout.path}:{image.reference}").strip()
     sealed = ["--network=none", "--read-only", "--cap-drop=all", "--security-opt=no-new-privileges"]
     container = podman("run", "--detach", *sealed, name).strip()
+    assert podman("inspect", "--format={{.State.Running}}", container).strip() == "true", podman("logs", container)
     ask = ASK.replace("ROWS", json.dumps(np.asarray(ROWS).tolist()))
     answer = json.loads(podman("exec", container, "/opt/env/bin/python", "-c", ask))
     assert answer["predictions"] == json.loads((model / "expected.json").read_text())

@@ -18,6 +18,9 @@ from insitu.domain.errors import UnavailableError
 _MODULE = "insitu.deploy.endpoint"
 _STOP_S = 12.0  # it gives open requests 10 s
 
+_children: dict[int, subprocess.Popen[bytes]] = {}
+"""Those that this process started: whoever ends one must also wait for it, or its number stays taken."""
+
 
 def take_address(host: str, port: int | None, choices: Iterable[int]) -> socket.socket:
     """A listening socket at `port`, or at the first of `choices` that is free when it is None.
@@ -61,13 +64,13 @@ def _listen(host: str, port: int) -> socket.socket:
 class EndpointProcess:
     """One endpoint; ours, or an earlier agent's."""
 
-    def __init__(self, record: ProcessRecord, child: subprocess.Popen[bytes] | None = None) -> None:
+    def __init__(self, record: ProcessRecord) -> None:
         self.record = record
-        self._child = child
 
     def alive(self) -> bool:
-        if self._child is not None:
-            return self._child.poll() is None
+        child = _children.get(self.record.pid)
+        if child is not None and child.poll() is not None:
+            del _children[self.record.pid]
         return _is_same(self.record)
 
     def stop(self) -> None:
@@ -85,8 +88,8 @@ class EndpointProcess:
                     waiting.poll(5000)
             finally:
                 os.close(handle)
-        if self._child is not None:
-            self._child.wait()
+        if not _is_same(self.record) and (child := _children.pop(self.record.pid, None)) is not None:
+            child.wait()
 
 
 def start_endpoint(
@@ -103,7 +106,8 @@ def start_endpoint(
             start_new_session=True,
             cwd="/",
         )
-    return EndpointProcess(ProcessRecord(child.pid, start_ticks(child.pid), boot_id()), child)
+    _children[child.pid] = child
+    return EndpointProcess(ProcessRecord(child.pid, start_ticks(child.pid), boot_id()))
 
 
 def find_endpoint(state: Path) -> EndpointProcess | None:

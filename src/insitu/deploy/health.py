@@ -29,7 +29,9 @@ class HealthRules:
     settle_s: float = 30.0
     """How long the former revision is kept running after a switch, to return to."""
     restarts: int = 3
-    """How often a revision that was good is started anew before it is given up."""
+    """How often a revision that was good is started anew before it is given up; see `restart_window_s`."""
+    restart_window_s: float = 3600.0
+    """One that ran for so long has shown that it can: the count begins again."""
     probe_s: float = 2.0
     """Between two probes of a revision that is good, and for one probe to answer."""
 

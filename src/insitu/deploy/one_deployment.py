@@ -7,7 +7,6 @@ and is found out again after a restart.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from insitu.deploy import plan as steps
-from insitu.deploy.drivers.contract import SOCKET, Driver, Ended, Places, Running, Service
+from insitu.deploy.drivers.contract import SOCKET, Driver, Ended, Places, Running, Service, ServiceNames
 from insitu.deploy.endpoint import EndpointState
 from insitu.deploy.endpoint_process import EndpointProcess, find_endpoint, start_endpoint, take_address
 from insitu.deploy.health import Health, HealthRules, Verdict, probe
@@ -52,7 +51,7 @@ class Surroundings:
 
     driver: Driver
     prepare: Callable[[Desired], Places]
-    prefix: str
+    names: ServiceNames
     addresses: AddressSettings
     rules: HealthRules
     clock: Callable[[], float]
@@ -133,15 +132,19 @@ class OneDeployment:
 
     def _instance(self, revision: int) -> Instance:
         one = self._record.instances[revision]
-        status = self._around.driver.status(one.service)
+        status, restarts = self._around.driver.status(one.service), self._restarts(one)
         if isinstance(status, Running):
             phase = "stopping" if one.stopping else "running"
-            return Instance(revision, phase, self._verdict(revision), was_good=one.was_good, restarts=one.restarts)
+            return Instance(revision, phase, self._verdict(revision), was_good=one.was_good, restarts=restarts)
+        if one.stopping:
+            return Instance(revision, "stopped", was_good=one.was_good, restarts=restarts)
         lost = Problem("lost", "the serving process is gone and nobody saw it end")
         problem = status.problem if isinstance(status, Ended) else lost
-        if one.stopping:
-            return Instance(revision, "stopped", was_good=one.was_good, restarts=one.restarts)
-        return Instance(revision, "ended", was_good=one.was_good, restarts=one.restarts, problem=problem)
+        return Instance(revision, "ended", was_good=one.was_good, restarts=restarts, problem=problem)
+
+    def _restarts(self, one: InstanceRecord) -> int:
+        ran_s = self._around.clock() - one.started_at_s
+        return one.restarts if ran_s < self._around.rules.restart_window_s else 0
 
     def _verdict(self, revision: int) -> Verdict:
         rules, now, health = self._around.rules, self._around.clock(), self._health[revision]
@@ -226,7 +229,7 @@ class OneDeployment:
             record.endpoint = self._endpoint.record
             return True
         now = around.clock()
-        if now - self._address_tried_at_s < _ADDRESS_AGAIN_S:
+        if self._endpoint is None and now - self._address_tried_at_s < _ADDRESS_AGAIN_S:
             self._trouble = Problem("endpoint-ended", "the endpoint ended soon after its start", "see endpoint.log")
             return False
         self._address_tried_at_s = now
@@ -255,6 +258,7 @@ class OneDeployment:
         if self._endpoint is not None:
             self._endpoint.stop()
         self._endpoint = None
+        self._address_tried_at_s = float("-inf")  # it was ended on purpose
         self._record.endpoint = None
 
     def _start(self, revision: int) -> None:
@@ -263,7 +267,7 @@ class OneDeployment:
         socket_folder = self._socket(revision).parent
         shutil.rmtree(socket_folder, ignore_errors=True)
         socket_folder.mkdir(mode=0o700)
-        service = Service(self._service_name(revision), record.asked[revision], places, socket_folder)
+        service = Service(around.names.of(record.name, revision), record.asked[revision], places, socket_folder)
         if around.driver.status(service.name) is not None:
             around.driver.destroy(service.name)  # what is left of an earlier start of this revision
         now, restarts = around.clock(), record.restarts.get(revision, 0)
@@ -297,17 +301,12 @@ class OneDeployment:
             self._around.driver.destroy(one.service)
             shutil.rmtree(self._socket(revision).parent, ignore_errors=True)
             if one.was_good:
-                record.restarts[revision] = one.restarts + 1
+                record.restarts[revision] = self._restarts(one) + 1
         if revision not in (record.wanted, record.serving):
             record.asked.pop(revision, None)
             record.restarts.pop(revision, None)
         self._health.pop(revision, None)
         self._probed_at_s.pop(revision, None)
-
-    def _service_name(self, revision: int) -> str:
-        # A deployment's name has up to 63 letters, and so has a sandbox's.
-        digest = hashlib.sha256(self._record.name.encode()).hexdigest()[:12]
-        return f"{self._around.prefix}{digest}-r{revision}"
 
     def _socket(self, revision: int) -> Path:
         return self._folder / f"r{revision}" / SOCKET

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from insitu.deploy.drivers.contract import Driver, Places
+from insitu.deploy.drivers.contract import Driver, Places, ServiceNames
 from insitu.deploy.health import HealthRules
 from insitu.deploy.one_deployment import AddressSettings, OneDeployment, Surroundings
 from insitu.domain.deployments import DeploymentState, Desired, Observed, Problem
@@ -40,7 +40,7 @@ class SiteDeployments:
         driver: starts and stops revisions.
         prepare: puts the parts of a revision in place and checks their digests; called in a
             thread, may take long, and may be called again for the same revision.
-        prefix: of all services' names, the driver's own; two sites on one machine differ in it.
+        prefix: of all services' names; the driver's own.
         clock: seconds; never goes back while the machine is up.
     """
 
@@ -61,7 +61,7 @@ class SiteDeployments:
         self._around = Surroundings(
             driver=driver,
             prepare=prepare,
-            prefix=prefix,
+            names=ServiceNames(prefix, state),
             addresses=addresses or AddressSettings(),
             rules=rules or HealthRules(),
             clock=clock,
@@ -112,5 +112,5 @@ class SiteDeployments:
         """End services that nobody remembers."""
         noted = {service for known in self._known.values() for service in known.services}
         for name in self._around.driver.names():
-            if name.startswith(self._around.prefix) and name not in noted:
+            if self._around.names.owns(name) and name not in noted:
                 self._around.driver.destroy(name)

@@ -30,14 +30,15 @@ class DeploymentState(StrEnum):
 _S = DeploymentState
 
 TRANSITIONS: Mapping[DeploymentState, frozenset[DeploymentState]] = {
-    _S.PENDING: frozenset({_S.FETCHING, _S.FAILED, _S.GONE}),
+    _S.PENDING: frozenset({_S.FETCHING, _S.FAILED, _S.STOPPING, _S.GONE}),
     _S.FETCHING: frozenset({_S.STARTING, _S.FAILED, _S.STOPPING}),
-    # back to fetching: the process ended and is started once more
+    # back to fetching, here and below: the process ended and is started once more
     _S.STARTING: frozenset({_S.HEALTHY, _S.FETCHING, _S.FAILED, _S.STOPPING}),
-    _S.HEALTHY: frozenset({_S.UNHEALTHY, _S.FETCHING, _S.STOPPING}),
+    _S.HEALTHY: frozenset({_S.UNHEALTHY, _S.FETCHING, _S.FAILED, _S.STOPPING}),
     _S.UNHEALTHY: frozenset({_S.HEALTHY, _S.FETCHING, _S.FAILED, _S.STOPPING}),
     _S.FAILED: frozenset({_S.STOPPING, _S.GONE}),
-    _S.STOPPING: frozenset({_S.GONE, _S.FAILED}),
+    # wanted again while it ends
+    _S.STOPPING: frozenset({_S.GONE, _S.PENDING, _S.FETCHING, _S.FAILED}),
     _S.GONE: frozenset({_S.PENDING}),
 }
 

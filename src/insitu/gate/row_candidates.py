@@ -21,9 +21,9 @@ from insitu.gate.known_table import Floats
 _MAX_GROUP = 20_000  # arrays of one length taken as one table
 _FINEST_DECIMALS = 6
 
-# How exactly a stored float repeats the value that it stands for: a share of itself (rounding to the format), and a
-# share of the column's largest value, since scaling subtracts numbers of similar size before it rounds.
-_EXACT = (0.0, 1e-10)
+# How exactly a stored float repeats the value that it stands for: a share of itself (rounding to the format), and,
+# after scaling, a share of the column's largest value, since scaling subtracts numbers of similar size and rounds.
+_DOUBLE = (1e-12, 1e-10)
 _SINGLE = (2.0**-24, 2.0**-21)
 _HALF = (2.0**-11, 2.0**-16)
 _BRAIN = (2.0**-7, 2.0**-16)  # bfloat16 is often made by cutting bits off, not by rounding
@@ -31,13 +31,19 @@ _BRAIN = (2.0**-7, 2.0**-16)  # bfloat16 is often made by cutting bits off, not 
 
 @dataclass(frozen=True)
 class Precision:
-    """How far a stored value may lie from what it stands for: a share of itself, and a fixed part."""
+    """How far a column's stored values may lie from what they stand for, in the column's own unit."""
 
-    relative: float
-    absolute: float
+    relative: float = 0.0  # rounding to the float format
+    step: float = 0.0  # rounding to so many decimals
+    floor: float = 0.0  # what scaling may have added
 
-    def of(self, values: Floats) -> Floats:
-        return np.abs(values) * self.relative + self.absolute
+    def copied(self, values: Floats) -> Floats:
+        """For values that were stored as they were."""
+        return np.abs(values) * self.relative + self.step / 2
+
+    def scaled(self, values: Floats) -> Floats:
+        """For values that were scaled and shifted first."""
+        return self.copied(values) + self.floor
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Candidate:
 
     where: str
     values: Floats
+    guessed: bool = False  # the layout is a guess at where rows begin: not worth a long search
 
     @cached_property
     def precisions(self) -> list[Precision]:
@@ -54,12 +61,10 @@ class Candidate:
 
 
 def layouts(item: FoundNumbers, width: int) -> Iterator[Candidate]:
-    """Every way in which one array may be a table of `width` numeric columns, or a part of one."""
+    """Every way in which one array, as it is shaped, may be a table."""
     values, where = item.values, item.describe()
-    if values.ndim == 1:
-        if not item.raw and len(values) <= 4 * width:
-            yield _make(where, values.reshape(1, -1))
-        yield from _folded(where, values, width)
+    if values.ndim == 1 and not item.raw and len(values) <= 4 * width:
+        yield _make(where, values.reshape(1, -1))
     elif values.ndim == 2:
         yield _make(where, values)
         if values.shape[0] > 1:
@@ -68,12 +73,16 @@ def layouts(item: FoundNumbers, width: int) -> Iterator[Candidate]:
         yield _make(where, values.reshape(-1, values.shape[-1]))
         yield _make(where, values.reshape(values.shape[0], -1))
         yield _make(where, values.reshape(values.shape[0], -1).T)
-    if values.ndim >= 2 and values.shape[-1] not in (width - 1, width, width + 1):
-        yield from _folded(where, values.reshape(-1), width)
 
 
-def joined(found: list[FoundNumbers]) -> Iterator[Candidate]:
-    """Tables whose columns, or whose rows, stand in several arrays of one length."""
+def folded(item: FoundNumbers, width: int) -> Iterator[Candidate]:
+    """The array as one long list, cut into rows of `width` numeric columns, one less or one more."""
+    if item.values.ndim and item.values.shape[-1] not in (width - 1, width, width + 1):
+        yield from _folded(item.describe(), item.values.reshape(-1), width)
+
+
+def joined(found: list[FoundNumbers]) -> Iterator[tuple[list[FoundNumbers], Candidate]]:
+    """Tables whose columns, or whose rows, stand in several arrays of one length; with those arrays."""
     by_length: dict[int, list[FoundNumbers]] = defaultdict(list)
     for item in found:
         if item.values.ndim not in (1, 2):
@@ -82,7 +91,9 @@ def joined(found: list[FoundNumbers]) -> Iterator[Candidate]:
             by_length[length].append(item)
     for length, group in by_length.items():
         if len(group) >= 2 and length >= 2:
-            yield from _of_many(group[:_MAX_GROUP], length)
+            group = group[:_MAX_GROUP]  # noqa: PLW2901 - the rest of the loop means the bounded one
+            for candidate in _of_many(group, length):
+                yield group, candidate
 
 
 def _folded(where: str, flat: Numbers, width: int) -> Iterator[Candidate]:
@@ -92,10 +103,10 @@ def _folded(where: str, flat: Numbers, width: int) -> Iterator[Candidate]:
         if rows < 2:
             continue
         size = rows * columns
-        yield _make(where, flat[:size].reshape(rows, columns))
+        yield _make(where, flat[:size].reshape(rows, columns), guessed=True)
         if size < len(flat):  # something stands before the table, or behind it
-            yield _make(where, flat[len(flat) - size :].reshape(rows, columns))
-        yield _make(where, flat[:size].reshape(columns, rows).T)
+            yield _make(where, flat[len(flat) - size :].reshape(rows, columns), guessed=True)
+        yield _make(where, flat[:size].reshape(columns, rows).T, guessed=True)
 
 
 def _of_many(group: list[FoundNumbers], length: int) -> Iterator[Candidate]:
@@ -111,22 +122,22 @@ def _of_many(group: list[FoundNumbers], length: int) -> Iterator[Candidate]:
     yield _make(where, stacked.T)  # one array per column
 
 
-def _make(where: str, values: Numbers) -> Candidate:
+def _make(where: str, values: Numbers, *, guessed: bool = False) -> Candidate:
     with np.errstate(all="ignore"):
         floats = np.ascontiguousarray(values, dtype=np.float64)
-    return Candidate(where, np.where(np.isfinite(floats), floats, np.nan))
+    return Candidate(where, np.where(np.isfinite(floats), floats, np.nan), guessed)
 
 
 def _precision(values: Floats) -> Precision:
     finite = values[np.isfinite(values)]
     largest = float(np.max(np.abs(finite))) if len(finite) else 0.0
     if largest == 0.0:
-        return Precision(0.0, 0.0)
+        return Precision()
     relative, floor = _format_of(finite)
     step = _decimal_step(finite, largest)
     if step == 1.0:  # whole numbers are exact in every format: counts, codes, labels, indices
-        return Precision(0.0, 1e-9 * largest)
-    return Precision(relative, max(floor * largest, step / 2))
+        return Precision(floor=1e-9 * largest)
+    return Precision(relative, step, floor * largest)
 
 
 def _format_of(values: Floats) -> tuple[float, float]:
@@ -134,7 +145,7 @@ def _format_of(values: Floats) -> tuple[float, float]:
     with np.errstate(all="ignore"):
         single = values.astype(np.float32)
         if not np.array_equal(single, values):
-            return _EXACT
+            return _DOUBLE
         if np.array_equal(values.astype(np.float16), values):
             return _HALF
     return _SINGLE if np.any(single.view(np.uint32) & 0xFFFF) else _BRAIN

@@ -7,8 +7,10 @@ agree with one and the same row. An array of column minima, whose cells come
 from many rows, therefore is none.
 
 Agreement by chance is reckoned, not assumed away: a cell that many rows share
-says little. With `p` the share of rows that a cell's value fits, a candidate
-row fits some row by chance with probability about `n · Π p`. Rows count when
+says little, and so does a value that the candidate repeats (zeros, labels,
+flags). With `p` the larger of both shares, a candidate row fits some row of the
+dataset by chance with probability about `n · Π p`, times
+the ways to choose the cells that agree. Rows count when
 that is below 1/256 over the whole candidate, or when eight or more rows fit and
 chance explains less than a sixteenth of them.
 """
@@ -16,6 +18,7 @@ chance explains less than a sixteenth of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,9 +44,13 @@ class ColumnMap:
 
     source: int
     target: int
-    scale: float
-    shift: float
+    scale: float = 1.0
+    shift: float = 0.0
     slack: float = 0.0  # how far the map itself may be off, in the dataset column's unit
+
+    @property
+    def is_copy(self) -> bool:
+        return self.scale == 1.0 and self.shift == 0.0
 
 
 @dataclass(frozen=True)
@@ -74,15 +81,37 @@ def rows_by_maps(table: KnownTable, candidate: Candidate, maps: list[ColumnMap],
 
 def _apply(table: KnownTable, candidate: Candidate, maps: list[ColumnMap]) -> _Mapped:
     cells = np.stack([candidate.values[:, m.source] * m.scale + m.shift for m in maps], axis=1)
-    precisions = candidate.precisions
-    tolerances = np.stack(
-        [precisions[m.source].of(candidate.values[:, m.source]) * abs(m.scale) + m.slack for m in maps], axis=1
-    )
+    tolerances = np.stack([_tolerance(candidate, m) for m in maps], axis=1)
     windows = [table.look_up(m.target, cells[:, i], tolerances[:, i]) for i, m in enumerate(maps)]
     counts = np.stack([w.counts for w in windows], axis=1)
-    log_chance = np.where(counts > 0, np.log2(np.maximum(counts, 1) / table.rows), 0.0)
+    share = np.maximum(np.maximum(counts, 1) / table.rows, _repeats(candidate.values, maps))
+    log_chance = np.where(counts > 0, np.log2(np.minimum(share, 1.0)), 0.0)
     targets = np.array([m.target for m in maps])
     return _Mapped(cells, windows, log_chance, targets, tolerances)
+
+
+def _tolerance(candidate: Candidate, found: ColumnMap) -> Floats:
+    values, precision = candidate.values[:, found.source], candidate.precisions[found.source]
+    if found.is_copy:
+        return precision.copied(values)
+    return precision.scaled(values) * abs(found.scale) + found.slack
+
+
+def _repeats(values: Floats, maps: list[ColumnMap]) -> Floats:
+    """For each mapped cell, the share of the candidate's other values that equal it.
+
+    Over the whole candidate where columns are taken as they are, since zeros are zeros in all of them; else
+    within the column, where the same number stands for the same value.
+    """
+    cells = np.stack([values[:, m.source] for m in maps], axis=1)
+    if all(m.is_copy for m in maps):
+        return _share_of_equals(cells.reshape(-1)).reshape(cells.shape)
+    return np.stack([_share_of_equals(column) for column in cells.T], axis=1)
+
+
+def _share_of_equals(values: Floats) -> Floats:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (counts[inverse] - 1) / max(1, len(values) - 1)
 
 
 def _pairs(table: KnownTable, mapped: _Mapped) -> list[tuple[Ints, Ints]]:
@@ -163,11 +192,13 @@ class _Best:
 
 def _accept(table: KnownTable, mapped: _Mapped, best: _Best, needed: int) -> Ints:
     enough = best.agree >= needed
-    chance = np.minimum(1.0, table.rows * np.exp2(best.log_chance))
+    width = mapped.cells.shape[1]
+    choices = np.array([np.log2(float(comb(width, agree))) for agree in range(width + 1)])
+    chance = np.minimum(1.0, table.rows * np.exp2(best.log_chance + choices[best.agree]))
     telling = enough & (chance * len(best.row) <= _CHANCE)
-    # What chance would let fit among all candidate rows, the ones that fit nothing included.
-    everywhere = np.minimum(1.0, table.rows * np.exp2(mapped.log_chance.sum(axis=1)))
-    expected = float(everywhere[(mapped.log_chance < 0).sum(axis=1) >= needed].sum())
+    # What chance would let fit among all candidate rows, if it takes the `needed` cells that say least.
+    least = np.sort(mapped.log_chance, axis=1)[:, ::-1][:, :needed].sum(axis=1)
+    expected = float(np.minimum(1.0, table.rows * np.exp2(least + choices[needed])).sum())
     rows = np.unique(best.row[enough])
     if len(rows) >= _MANY and expected <= _CHANCE_SHARE * len(rows):
         return rows

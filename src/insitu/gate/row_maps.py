@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -34,19 +35,46 @@ from insitu.gate.known_table import Floats, Ints, KnownTable
 from insitu.gate.row_candidates import Candidate, Precision
 from insitu.gate.row_evidence import ColumnMap
 
+LEAST_SCALED_ROWS = 5
+"""A map of a column has two free numbers, so fewer rows than this fit too easily to mean anything."""
+
 _SAMPLE = 48
 _FOUND_SHARE = 0.2
 _MIN_DISTINCT = 5
 _REACH = 4  # times N/K: how far from the ends the dataset's values are paired
 _DEEP_ANCHORS = ((0.0, 1.0), (0.25, 0.75), (0.1, 0.6))
 _DEEP_REACH = 600
-_WIDE_BUDGET = 6_000_000  # hypotheses about any pair of columns
-_DEEP_BUDGET = 2_500_000  # further ones about columns in the same place
+# Hypotheses, of about a tenth of a microsecond each. For one candidate: about any pair of columns; further ones about
+# columns in the same place; all that a guessed layout gets. And for one scan in all, before candidates get the least.
+_WIDE_BUDGET, _WIDE_PER_ROW = 1_500_000, 200
+_DEEP_BUDGET = 800_000
+_GUESS_BUDGET = 150_000
+_ALL_BUDGET = 60_000_000
+_LEAST_BUDGET = 100_000
+_GUESS_ROWS = 8  # fewer rows than these are not worth guessing a layout for
 _PROBES = 64
 _STRICT = 3
 _FITTING_SHARE = 0.85
 _SURVIVORS = 3
 _CHUNK = 1 << 18
+_MAX_SEEDS = 64
+
+
+class SearchPurse:
+    """What one scan may spend on hypotheses: many arrays get less each. Counted, not timed, to be deterministic."""
+
+    def __init__(self, rows: int) -> None:
+        self._wide = _WIDE_BUDGET + _WIDE_PER_ROW * rows
+        self._left = _ALL_BUDGET
+
+    def wide(self) -> int:
+        return max(_LEAST_BUDGET, min(self._wide, self._left // 4))
+
+    def deep(self) -> int:
+        return min(_DEEP_BUDGET, self._left // 8)
+
+    def spend(self, hypotheses: int) -> None:
+        self._left = max(0, self._left - hypotheses)
 
 
 @dataclass(frozen=True)
@@ -80,49 +108,63 @@ def maps_as_they_are(table: KnownTable, candidate: Candidate) -> list[ColumnMap]
     share = np.zeros((values.shape[1], table.width))
     rarity = np.zeros_like(share)
     flat = values[sample].T.reshape(-1)  # all columns at once: one search per dataset column
-    tolerance = np.concatenate([p.of(values[sample, a]) for a, p in enumerate(candidate.precisions)])
+    tolerance = np.concatenate([p.copied(values[sample, a]) for a, p in enumerate(candidate.precisions)])
     for target in range(table.width):
         counts = table.look_up(target, flat, tolerance).counts.reshape(values.shape[1], len(sample))
         share[:, target] = np.mean(counts > 0, axis=1)
         rarity[:, target] = -np.mean(np.log2(np.maximum(counts, 1) / max(1, table.rows)), axis=1)
-    maps: list[ColumnMap] = []
+    best: dict[int, tuple[float, int]] = {}
     for source in range(values.shape[1]):
         scores = np.where(share[source] >= _FOUND_SHARE, share[source] * (rarity[source] + 1e-3), -1.0)
         if source < table.width and scores[source] > 0:
             scores[source] *= 1.5  # the same place wins unless another one is clearly better
         target = int(np.argmax(scores))
-        if scores[target] > 0:
-            maps.append(ColumnMap(source, target, 1.0, 0.0))
-    return maps
+        # One candidate column for each of the dataset's: two copies of a cell are not two cells.
+        if scores[target] > best.get(target, (0.0, 0))[0]:
+            best[target] = (float(scores[target]), source)
+    return [ColumnMap(source, target, 1.0, 0.0) for target, (_, source) in sorted(best.items())]
 
 
-def affine_maps(table: KnownTable, candidate: Candidate, effort: Effort) -> Iterator[list[ColumnMap]]:
+def affine_maps(
+    table: KnownTable, candidate: Candidate, purse: SearchPurse, effort: Effort
+) -> Iterator[list[ColumnMap]]:
     """Sets of maps worth testing, the likeliest first. Each has at least three columns (or all)."""
-    if candidate.values.shape[1] < table.cells_needed:
+    rows, columns = candidate.values.shape
+    if columns < table.cells_needed or (candidate.guessed and (rows < _GUESS_ROWS or _all_whole(candidate.values))):
         return
-    for hypothesis in _seeds(table, candidate, effort):
+    for hypothesis in islice(_seeds(table, candidate, purse, effort), _MAX_SEEDS):
         maps = _extend(table, candidate, hypothesis)
         if len(maps) >= table.cells_needed:
             yield maps
 
 
-def _seeds(table: KnownTable, candidate: Candidate, effort: Effort) -> Iterator[_Hypothesis]:
+def _all_whole(values: Floats) -> bool:
+    finite = values[np.isfinite(values)]
+    return bool(np.all(finite == np.rint(finite)))
+
+
+def _seeds(table: KnownTable, candidate: Candidate, purse: SearchPurse, effort: Effort) -> Iterator[_Hypothesis]:
     distinct = [np.unique(column[np.isfinite(column)]) for column in candidate.values.T]
-    for attempt in _tries(table, candidate, distinct):
+    for attempt in _tries(table, candidate, distinct, purse):
         effort.check_time()
         values, known = distinct[attempt.source], table.columns[attempt.target].distinct
         for scale, shift in _fits(values, known, attempt, candidate.precisions[attempt.source]):
             yield _Hypothesis(attempt.source, attempt.target, scale, shift)
 
 
-def _tries(table: KnownTable, candidate: Candidate, distinct: list[Floats]) -> Iterator[_Try]:
+def _tries(
+    table: KnownTable, candidate: Candidate, distinct: list[Floats], purse: SearchPurse
+) -> Iterator[_Try]:
     """What to pair with what: the same places first, then any, then deeper; each within its budget."""
     sources = [a for a in range(len(distinct)) if len(distinct[a]) >= _MIN_DISTINCT]
     sources.sort(key=lambda a: (_bluntness(distinct[a], candidate.precisions[a]), -len(distinct[a]), a))
     targets = [j for j in range(table.width) if len(table.columns[j].distinct) >= _MIN_DISTINCT]
     same = [(a, a) for a in sources if a in targets]
     other = [(a, j) for a in sources for j in targets if a != j]
-    for pairs, budget, deep in ((same + other, _WIDE_BUDGET, False), (same, _DEEP_BUDGET, True)):
+    tiers = ((same + other, purse.wide(), False), (same, purse.deep(), True))
+    if candidate.guessed:
+        tiers = ((same[:3] + other, _GUESS_BUDGET, False),)
+    for pairs, budget, deep in tiers:
         left = budget
         for source, target in pairs:
             count, known = len(distinct[source]), len(table.columns[target].distinct)
@@ -132,17 +174,18 @@ def _tries(table: KnownTable, candidate: Candidate, distinct: list[Floats]) -> I
                 if left <= 0:
                     break
                 left -= attempt.hypotheses
+                purse.spend(attempt.hypotheses)
                 yield attempt
 
 
 def _bluntness(values: Floats, precision: Precision) -> int:
     """Coarse columns last: they fit anything. In powers of a thousand, so that the rest decides among likes."""
     span = float(values[-1] - values[0])
-    return int(np.log10(max(float(precision.of(values).max()) / span, 1e-12)) // 3)
+    return int(np.log10(max(float(precision.scaled(values).max()) / span, 1e-12)) // 3)
 
 
 def _shallow(source: int, target: int, count: int, known: int) -> _Try:
-    reach = min(known, int(np.ceil(_REACH * known / count)) + 2, _DEEP_REACH * 2)
+    reach = min(known, int(np.ceil(_REACH * known / count)) + 2, _DEEP_REACH)
     return _Try(source, target, 0, count - 1, slice(0, reach), slice(known - reach, known))
 
 
@@ -167,7 +210,7 @@ def _fits(values: Floats, known: Floats, attempt: _Try, precision: Precision) ->
     # The order in which they are asked is mixed, so that the first few lie far apart.
     probes = probes[np.argsort((np.arange(len(probes)) * 37 + 11) % 101, kind="stable")]
     ends = values[[attempt.first, attempt.last]]
-    tolerances = precision.of(probes) + float(precision.of(ends).max())
+    tolerances = precision.scaled(probes) + float(precision.scaled(ends).max())
     needed = _needed(tolerances / (values[-1] - values[0]), len(known), attempt.hypotheses)
     if needed > len(probes):
         return []  # so coarse that a fit would say nothing
@@ -218,25 +261,27 @@ def _extend(table: KnownTable, candidate: Candidate, seed: _Hypothesis) -> list[
         return []
     ours, theirs = candidate.values[which], table.values[rows]
     correlation = np.abs(_standardised(ours).T @ _standardised(theirs)) / len(which)
-    maps: list[ColumnMap] = []
+    maps: dict[int, ColumnMap] = {}
     for source in range(ours.shape[1]):
         target = int(np.argmax(correlation[source]))
         if source == seed.source and correlation[source, seed.target] >= correlation[source, target] - 1e-9:
             target = seed.target
         fitted = _fit(ours[:, source], theirs[:, target], candidate.precisions[source])
         if fitted is not None:
-            maps.append(ColumnMap(source, target, *fitted))
-    return maps
+            maps.setdefault(target, ColumnMap(source, target, *fitted))
+    return list(maps.values())
 
 
 def _identified(table: KnownTable, candidate: Candidate, seed: _Hypothesis) -> tuple[Ints, Ints]:
     """Pairs (candidate row, dataset row) whose value under the seed is the dataset's only one there."""
     cells = candidate.values[:, seed.source] * seed.scale + seed.shift
     precision = candidate.precisions[seed.source]
-    largest = float(np.nanmax(precision.of(candidate.values[:, seed.source])))  # the seed's own two values were rounded
+    largest = float(np.nanmax(precision.scaled(candidate.values[:, seed.source])))  # the seed's own two values were rounded
     windows = table.look_up(seed.target, cells, 2 * largest * abs(seed.scale))
     alone = np.flatnonzero(windows.counts == 1)
-    return alone, table.columns[seed.target].rows[windows.low[alone]]
+    rows = table.columns[seed.target].rows[windows.low[alone]]
+    rows, first = np.unique(rows, return_index=True)  # a row that is met twice says nothing new
+    return alone[first], rows
 
 
 def _standardised(values: Floats) -> Floats:
@@ -256,8 +301,8 @@ def _fit(ours: Floats, theirs: Floats, precision: Precision) -> tuple[float, flo
         centre = x.mean()
         scale = float(((x - centre) * (y - y.mean())).sum() / ((x - centre) ** 2).sum())
         shift = float(y.mean() - scale * centre)
-        slack = 1e-10 * float(np.max(np.abs(y))) + 0.5 * float(np.median(precision.of(x))) * abs(scale)
-        fits = np.abs(scale * x + shift - y) <= precision.of(x) * abs(scale) + slack
+        slack = 1e-10 * float(np.max(np.abs(y))) + 0.5 * float(np.median(precision.scaled(x))) * abs(scale)
+        fits = np.abs(scale * x + shift - y) <= precision.scaled(x) * abs(scale) + slack
         if fits.mean() >= _FITTING_SHARE:
             return (scale, shift, slack) if scale != 0 else None
         residual = np.abs(scale * x + shift - y)

@@ -21,9 +21,9 @@ import numpy as np
 from insitu.gate.contents import FoundNumbers
 from insitu.gate.effort import Effort
 from insitu.gate.known_table import Ints, KnownTable
-from insitu.gate.row_candidates import Candidate, joined, layouts
+from insitu.gate.row_candidates import Candidate, folded, joined, layouts
 from insitu.gate.row_evidence import NO_ROWS, rows_by_maps
-from insitu.gate.row_maps import affine_maps, maps_as_they_are
+from insitu.gate.row_maps import LEAST_SCALED_ROWS, SearchPurse, affine_maps, maps_as_they_are
 from insitu.gate.row_runs import KnownCells, rows_in_stream
 
 
@@ -56,46 +56,42 @@ class RowScan:
         """
         if not self.table.width or not self.table.rows:
             return RowsFound(NO_ROWS, ())
-        rows: list[Ints] = []
-        places: list[str] = []
-        affine = False
-        unexplained: list[FoundNumbers] = []
-        for item in found:
-            seen, by_map = self._in_array(item, effort)
-            if len(seen):
-                rows.append(seen)
-                places.append(item.describe())
-                affine = affine or by_map
-            else:
-                unexplained.append(item)
-        for candidate in joined(unexplained):
-            seen, by_map = self._in_candidate(candidate, effort)
-            if len(seen):
-                rows.append(seen)
-                places.append(candidate.where)
-                affine = affine or by_map
-        every = np.unique(np.concatenate(rows)) if rows else NO_ROWS
-        return RowsFound(every, tuple(dict.fromkeys(places)), affine)
+        purse = SearchPurse(self.table.rows)
+        seen = _Seen()
+        unexplained = [item for item in found if not self._in_shape(item, purse, effort, seen)]
+        raw = [item for item in unexplained if item.raw]
+        unexplained = [item for item in unexplained if not item.raw]
+        in_groups: set[int] = set()
+        for group, candidate in joined(unexplained):
+            if self._in_candidate(candidate, purse, effort, seen):
+                in_groups |= {id(item) for item in group}
+        for item in unexplained:
+            if id(item) not in in_groups:
+                self._in_folds(item, purse, effort, seen)
+        explained: set[str] = set()
+        for item in raw:  # the same bytes as other widths and alignments: one reading is right, if any
+            if item.where not in explained and self._in_folds(item, purse, effort, seen):
+                explained.add(item.where)
+        return seen.result()
 
-    def _in_array(self, item: FoundNumbers, effort: Effort) -> tuple[Ints, bool]:
-        """The rows of the first layout that holds any, and those of runs in the array as a stream."""
-        runs = self._in_stream(item, effort)
-        for candidate in layouts(item, self.table.width):
-            effort.check_time()
-            seen, by_map = self._in_candidate(candidate, effort)
-            if len(seen):
-                return np.union1d(seen, runs), by_map
-        return runs, False
+    def _in_folds(self, item: FoundNumbers, purse: SearchPurse, effort: Effort, seen: _Seen) -> bool:
+        return any(self._in_candidate(candidate, purse, effort, seen) for candidate in folded(item, self.table.width))
 
-    def _in_candidate(self, candidate: Candidate, effort: Effort) -> tuple[Ints, bool]:
-        seen = rows_by_maps(self.table, candidate, maps_as_they_are(self.table, candidate), effort)
-        if len(seen) or not self._undo_maps:
-            return seen, False
-        for maps in affine_maps(self.table, candidate, effort):
-            seen = rows_by_maps(self.table, candidate, maps, effort)
-            if len(seen):
-                return seen, True
-        return NO_ROWS, False
+    def _in_shape(self, item: FoundNumbers, purse: SearchPurse, effort: Effort, seen: _Seen) -> bool:
+        """Look at one array as it is shaped: as a table, and as a stream of numbers."""
+        seen.add(item.describe(), self._in_stream(item, effort))
+        return any(self._in_candidate(candidate, purse, effort, seen) for candidate in layouts(item, self.table.width))
+
+    def _in_candidate(self, candidate: Candidate, purse: SearchPurse, effort: Effort, seen: _Seen) -> bool:
+        effort.check_time()
+        rows = rows_by_maps(self.table, candidate, maps_as_they_are(self.table, candidate), effort)
+        if len(rows) or not self._undo_maps:
+            return seen.add(candidate.where, rows)
+        for maps in affine_maps(self.table, candidate, purse, effort):
+            rows = rows_by_maps(self.table, candidate, maps, effort)
+            if len(rows) >= LEAST_SCALED_ROWS:
+                return seen.add(candidate.where, rows, affine=True)
+        return False
 
     def _in_stream(self, item: FoundNumbers, effort: Effort) -> Ints:
         if self._cells is None:
@@ -104,3 +100,23 @@ class RowScan:
         if item.values.ndim == 2 and min(item.values.shape) > 1:
             seen = np.union1d(seen, rows_in_stream(self._cells, item.values.T.reshape(-1), effort))
         return seen
+
+
+class _Seen:
+    """Collects the rows found so far, and where."""
+
+    def __init__(self) -> None:
+        self._rows: list[Ints] = [NO_ROWS]
+        self._places: list[str] = []
+        self._affine = False
+
+    def add(self, where: str, rows: Ints, *, affine: bool = False) -> bool:
+        if not len(rows):
+            return False
+        self._rows.append(rows)
+        self._places.append(where)
+        self._affine = self._affine or affine
+        return True
+
+    def result(self) -> RowsFound:
+        return RowsFound(np.unique(np.concatenate(self._rows)), tuple(dict.fromkeys(self._places)), self._affine)

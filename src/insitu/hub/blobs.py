@@ -83,7 +83,7 @@ class Blobs:
         """Give a file that was checked and synced its name. One that is there stays."""
         place = self.path(digest)
         place.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(path, place)
+        path.replace(place)
         for folder in (place.parent, place.parent.parent):
             _sync_folder(folder)
 
@@ -111,6 +111,13 @@ class Blobs:
             return self._partial(site, digest).stat().st_size
         except FileNotFoundError:
             return 0
+
+    def is_whole(self, site: str, digest: Digest) -> bool:
+        """Whether what is here of an upload has its digest already. Reads all of it."""
+        try:
+            return digest_of_file(self._partial(site, digest)) == digest
+        except FileNotFoundError:
+            return False
 
     @contextmanager
     def piece(self, site: str, digest: Digest, *, offset: int, length: int) -> Iterator[Piece]:

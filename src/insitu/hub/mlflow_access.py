@@ -55,11 +55,13 @@ _FILES = r"/(?:ajax-)?api/2\.0/mlflow-artifacts/artifacts"
 
 _PAGES = (
     Call("GET", r"/"),
+    Call("GET", r"/first-visit\.js"),
     Call("GET", rf"/static-files/{_FILE}"),
     Call("GET", r"/health"),
     Call("GET", r"/version"),
     Call("GET", rf"{_REST_3}/server-info"),
     Call("GET", rf"{_REST_3}/ui-telemetry"),  # answers that it is off
+    Call("GET", r"/ajax-api/2\.0/mlflow/gateway-proxy"),  # ours, and answers that there is none
 )
 _RUNS = (
     Call("GET", rf"{_REST}/experiments/(?:get|get-by-name|search)"),

@@ -36,7 +36,7 @@ _HANDED_ON = frozenset({
 })  # fmt: skip
 _CHALLENGE = (b"www-authenticate", b'Basic realm="Insitu hub: any name, and your token as password", charset="UTF-8"')
 _CONTENT_POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "default-src 'self'; script-src 'self' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
     "frame-ancestors 'self'; form-action 'self'; base-uri 'self'; object-src 'none'"
 )
@@ -48,7 +48,7 @@ _HEADERS = (
 )
 
 
-def mlflow_app(tracking: Tracking, authenticate: Authenticate) -> ASGIApp:
+def mlflow_app(tracking: Tracking, authenticate: Authenticate) -> _Door:
     """MLflow's tracking server, registry and pages for people with a token of the hub."""
     return _Door(tracking, authenticate)
 
@@ -65,8 +65,8 @@ class _Door:
             await send({"type": "websocket.close", "code": 1008})
             return
         try:
-            server = self._mlflow()
             inner, replay = await self._admit(scope, receive)
+            server = self._mlflow()
         except InsituError as error:
             await _answer_error(error, send)
             return
@@ -170,6 +170,7 @@ def _with_headers(send: Send) -> Send:
     async def guarded(message: Message) -> None:
         if message["type"] == "http.response.start":
             ours = {name for name, _ in _HEADERS}
+            ours |= {b"date", b"server"}  # the outer server says these
             theirs = [(name, value) for name, value in message.get("headers", []) if name.lower() not in ours]
             message = {**message, "headers": [*theirs, *_HEADERS]}
         await send(message)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from mlflow.entities import Metric, Param, RunStatus, RunTag, ViewType
+from mlflow.entities import ExperimentTag, Metric, Param, RunStatus, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.validation import _validate_metric, _validate_param, _validate_tag
 
@@ -22,6 +22,8 @@ from insitu.hub.mlflow_store import Stores, translated
 
 MAX_METRICS = 1000  # in one of MLflow's batches
 MAX_PARAMS_OR_TAGS = 100
+# Has MLflow's pages show training runs and metrics first, not traces of language models.
+_KIND = ExperimentTag("mlflow.experimentKind", "custom_model_development")
 _MAX_INTEGER = 2**63 - 1  # of a database; MLflow does not look
 
 _T = TypeVar("_T")
@@ -82,7 +84,7 @@ def _ensure_experiment(stores: Stores, name: str) -> str:
     if (found := stores.tracking.get_experiment_by_name(name)) is not None:
         return found.experiment_id
     try:
-        return stores.tracking.create_experiment(name)
+        return stores.tracking.create_experiment(name, tags=[_KIND])
     except MlflowException as exc:
         # Another hub process was faster.
         if exc.error_code == "RESOURCE_ALREADY_EXISTS" and (found := stores.tracking.get_experiment_by_name(name)):

@@ -15,6 +15,7 @@ import io
 import sys
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -23,6 +24,7 @@ from mlflow.server import app as flask_app
 from mlflow.server import handlers
 from mlflow.server.artifact_router import artifact_router
 from mlflow.server.server_info_api import server_info_router
+from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from insitu.hub.mlflow_store import Stores
@@ -36,9 +38,23 @@ handlers._get_artifact_repo_mlflow_artifacts = lambda: _here.get().artifacts
 _THREADS = 16  # of one hub, for MLflow's pages; what the hub itself answers has its own
 
 
+# What a browser shows before its owner has chosen: training runs rather than traces of language models, and no panel of
+# an assistant that is not here. The keys are those of MLflow 3.17's pages; were they renamed, its own defaults would show.
+_FIRST_VISIT = """
+for (const [key, value] of [
+  ["mlflow.workflowType_v1", '"machine_learning"'],
+  ["mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true"],
+]) try { if (localStorage.getItem(key) === null) localStorage.setItem(key, value) } catch {}
+"""
+
+
 def build_server(stores: Stores) -> ASGIApp:
     """MLflow's server over these stores, as an ASGI application to be called with `root_path` set."""
     server = FastAPI(openapi_url=None)
+    server.add_api_route("/", _front_page, response_class=HTMLResponse)
+    server.add_api_route("/first-visit.js", _first_visit)
+    # The list of runs asks for an AI gateway's endpoints. MLflow would fetch what the caller names; here there are none.
+    server.add_api_route("/ajax-api/2.0/mlflow/gateway-proxy", _no_gateway)
     # Before the catch-all: these stream files, and answer without a thread.
     server.include_router(artifact_router)
     server.include_router(server_info_router)
@@ -49,6 +65,20 @@ def build_server(stores: Stores) -> ASGIApp:
         await server(scope, receive, send)
 
     return serve
+
+
+def _front_page() -> HTMLResponse:
+    """MLflow's page, which draws all others, with our word before its own scripts."""
+    page = (Path(flask_app.static_folder or "") / "index.html").read_text()
+    return HTMLResponse(page.replace("<head>", '<head><script src="first-visit.js"></script>', 1))
+
+
+def _first_visit() -> Response:
+    return Response(_FIRST_VISIT, media_type="text/javascript")
+
+
+def _no_gateway() -> dict[str, list[str]]:
+    return {"endpoints": []}
 
 
 class _FlaskApp:

@@ -26,6 +26,9 @@ class HubSettings:
     log_level: str = "info"
 
     away_after: timedelta = timedelta(seconds=45)  # silence after which a site counts as out of reach
+    longest_wait_s: float = (
+        30.0  # of an agent's long poll; well within `away_after`, since a poll is also a sign of life
+    )
     join_token_for: timedelta = timedelta(hours=1)
     max_blob_bytes: int = 8 << 30
     max_body_bytes: int = 8 << 20  # of a JSON request: 1,000 events of 6 kB and what surrounds them

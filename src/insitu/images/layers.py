@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from insitu.domain.digests import Digest, parse_digest
-from insitu.domain.errors import ConflictError, InvalidInputError
+from insitu.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from insitu.domain.images import Descriptor
 from insitu.images.gzip_stream import gzip_chunks
 from insitu.images.layout import LAYER_GZIP, LAYER_TAR, OciLayout
@@ -154,7 +154,7 @@ class LayerCache:
                 return None
             descriptor = Descriptor(fields["media_type"], digest, fields["size_bytes"])
             return Layer(descriptor, parse_digest(fields["diff_id"]), reused=True)
-        except (OSError, ValueError, KeyError, InvalidInputError, LookupError):
+        except (OSError, ValueError, KeyError, TypeError, InvalidInputError, NotFoundError):
             return None
 
     def _write(self, place: Path, layer: Layer) -> None:

@@ -122,6 +122,17 @@ def objects(body: Mapping[str, Any], key: str, *, most: int = 1000) -> list[Json
     return items
 
 
+def texts(body: Mapping[str, Any], key: str) -> list[str]:
+    """The list of texts at `key`, empty when it is absent."""
+    value = body.get(key, [])
+    if not isinstance(value, list):
+        raise invalid(f"{key!r} must be a list of texts")
+    items = cast("list[str]", value)
+    if len(items) > 20 or not all(isinstance(item, str) for item in items):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise invalid(f"{key!r} must be a list of texts")
+    return items
+
+
 def pairs(body: Mapping[str, Any], key: str, *, longest_value: int) -> list[tuple[str, str]]:
     """The `{key, value}` objects at `key`."""
     return [

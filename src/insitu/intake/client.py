@@ -221,6 +221,7 @@ def attach(control: Path) -> IntakeHandle:
     """
     handle = IntakeHandle(control)
     handle.status()
+    handle.close()  # the next connection is greeted with the number, and a selector that waits for it wakes
     return handle
 
 

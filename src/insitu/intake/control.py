@@ -46,7 +46,7 @@ class ControlSocket:
         self._listener = listener
         self.peers: set[Peer] = set()
         self._due = False
-        listener.setblocking(False)
+        listener.settimeout(0)
         loop.add_reader(listener.fileno(), self._accept)
 
     def grown(self) -> None:
@@ -90,7 +90,7 @@ class Peer:
         self._behind = False  # `seq` grew while the peer was slow
         self._deaf = False  # it closed its end for reading: what it said before must be read all the same
         self.wants_end = False
-        connection.setblocking(False)
+        connection.settimeout(0)
         control.loop.add_reader(connection.fileno(), self._readable)
 
     def say_seq(self) -> None:

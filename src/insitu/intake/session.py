@@ -25,7 +25,7 @@ from insitu.intake.artifacts import ArtifactStore, Owner
 from insitu.intake.control import ControlSocket, Orders, listen
 from insitu.intake.decided import Decided
 from insitu.intake.events import EventLog
-from insitu.intake.http import Connections, JobConnection
+from insitu.intake.http import MAX_CONNECTIONS, Connections, JobConnection
 from insitu.intake.kept import Kept, artifact_class
 from insitu.intake.models import Models
 from insitu.intake.outputs import as_document, candidates
@@ -80,9 +80,12 @@ class Intake:
         self.decided.flush()
         _write_atomically(self.request.state_dir / "artifacts.json", document)
         _write_atomically(self.request.state_dir / "summary.json", self._summary(reason, streams))
+        self.close()
+        return self.events.seq
+
+    def close(self) -> None:
         self.events.close()
         self.kept.close()
-        return self.events.seq
 
     def status(self) -> dict[str, Any]:
         """Counts alone."""
@@ -155,7 +158,7 @@ async def serve(request: IntakeRequest, rules: Rules, *, ready: Callable[[], Non
         intake.api, most_body_bytes=request.limits.request_bytes, give_up=give_up, note=_note_fault
     )
     job_socket = listen(request.socket, mode=0o666)  # the job's uid is another; who reaches the folder is its job
-    server = await loop.create_unix_server(lambda: JobConnection(connections), sock=job_socket)
+    server = await loop.create_unix_server(lambda: JobConnection(connections), sock=job_socket, backlog=MAX_CONNECTIONS)
     orders = Orders(streams=begin_streams, status=intake.status, finish=ask_to_finish, seq=lambda: intake.events.seq)
     control = ControlSocket(loop, listen(request.control, mode=0o600), orders)
     ready()

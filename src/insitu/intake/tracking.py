@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from insitu.intake.calls import JsonObject, denied, integer, invalid, number, objects, pairs, text
+from insitu.intake.calls import JsonObject, denied, integer, invalid, number, objects, pairs, text, texts
 from insitu.intake.decided import Decided
-from insitu.intake.runs import MAX_INPUTS, Run, Runs, as_metric, run_info, run_view
+from insitu.intake.runs import MAX_INPUTS, MAX_RUNS, Run, Runs, as_metric, run_info, run_view
+from insitu.intake.search import select
 
 WISH_TAG = "insitu.wished_experiment"
 _LONGEST_PARAM = 6000  # MLflow's own limits, of the store that it ships
@@ -24,7 +25,7 @@ _LONGEST_NAME = 250
 _PARENT = "mlflow.parentRunId"
 _RUN_NAME = "mlflow.runName"
 _STATUSES = frozenset({"RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"})
-_PAGE = 1000
+_MAX_OUTPUTS = 1000
 
 Handler = Callable[[JsonObject], JsonObject]
 
@@ -146,11 +147,9 @@ class Tracking:
         raise denied("a job can't delete runs: what it logged is on record at its site")
 
     def _search_runs(self, call: JsonObject) -> JsonObject:
-        """All runs of this job, newest first. A filter is not evaluated, and says so rather than lie."""
-        if call.get("filter"):
-            raise invalid("inside a job runs can be listed but not filtered; leave the filter out")
-        runs = [run for run in self._runs if run.lifecycle == "active"]
-        return {"runs": [self._view(run) for run in reversed(runs)][:_PAGE]}
+        found = select(self._runs, text(call, "filter", longest=5000, default=""), texts(call, "order_by"))
+        count = min(max(1, integer(call, "max_results", default=MAX_RUNS)), MAX_RUNS)
+        return {"runs": [self._view(run) for run in found[:count]]}
 
     # ── What a run logs ─────────────────────────────────────────────────────
 
@@ -206,7 +205,7 @@ class Tracking:
     def _log_outputs(self, call: JsonObject) -> JsonObject:
         run = self._run(call)
         for model in objects(call, "models"):
-            if len(run.outputs) < _PAGE:
+            if len(run.outputs) < _MAX_OUTPUTS:
                 run.outputs.append({"model_id": text(model, "model_id", longest=64), "step": integer(model, "step")})
         return {}
 

@@ -52,6 +52,7 @@ class Problem(_View):
     limit: str = ""
     exit_code: int = 1
     missing: list[str] = Field(default_factory=list, description="digests of blobs to upload first")
+    trace: str = Field(default="", description="of a failure that nobody foresaw: the hub's log has more under it")
 
 
 # -- who ---------------------------------------------------------------------------------------------------------------

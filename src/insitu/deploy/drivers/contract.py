@@ -6,6 +6,8 @@ service's name, which is unique on the machine. Each method may be repeated.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +16,38 @@ from insitu.domain.deployments import Desired, Problem
 
 SOCKET = "serve.sock"
 """The name of the socket in a service's folder."""
+
+
+@dataclass(frozen=True)
+class ServiceNames:
+    """How services are named, so that a site finds its own again among all sandboxes of a machine.
+
+    Two sites may share a machine, even under one name, and jobs have names too: what is
+    found by a mere prefix could be somebody else's. A name is at most 63 long.
+    """
+
+    prefix: str
+    place: Path
+    """The site's state folder; no other site has it."""
+
+    def of(self, deployment: str, revision: int) -> str:
+        return f"{self._stem}{_short_digest(deployment)}-r{revision}"
+
+    def owns(self, service: str) -> bool:
+        rest = service.removeprefix(self._stem)
+        return rest != service and re.fullmatch(r"[0-9a-f]{10}-r[0-9]+", rest) is not None
+
+    @property
+    def _stem(self) -> str:
+        return f"{self.prefix[:PREFIX_LENGTH]}{_short_digest(str(self.place.resolve()))}-"
+
+
+PREFIX_LENGTH = 30
+"""So much of a prefix is used."""
+
+
+def _short_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 @dataclass(frozen=True)

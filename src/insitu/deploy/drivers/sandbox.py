@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from insitu.deploy.drivers.contract import SOCKET, Ended, Running, Service, Status
+from insitu.deploy.drivers.contract import PREFIX_LENGTH, SOCKET, Ended, Running, Service, Status
 from insitu.domain.deployments import Problem
 from insitu.sandbox.contract import Sandbox, SandboxSettings
 from insitu.sandbox.keeper import KeeperRequest
@@ -26,7 +26,9 @@ SERVING = "/opt/insitu"
 MODEL = "/opt/model"
 SOCKET_FOLDER = "/run/serve"
 
-_YEARS_S = 10 * 365 * 86400.0  # a service has no wall time; the sandbox wants one, and this overflows no timer
+# A sandbox has a wall time, and a service wants none. poll(2) counts milliseconds in 31 bits, so the
+# longest that a keeper can wait is 24 days; then the service is started anew, as after any other end.
+_WALL_S = 20 * 86400.0
 _SCRATCH_BYTES = 64 << 20
 _FILE_BYTES = 16 << 20  # also bounds the log that the process can write
 _GRACE_S = 12.0  # the serving process gives open requests 10 s
@@ -82,7 +84,7 @@ class SandboxDriver:
         self._sandbox = sandbox
         self._settings = settings
         self._folder = folder
-        self._prefix = prefix
+        self._prefix = prefix[:PREFIX_LENGTH]
         self._ids = (uid, gid)
         self._known: dict[str, KeeperHandle | SandboxResult] = {}
 
@@ -157,7 +159,7 @@ def spec_for(service: Service, *, uid: int, gid: int) -> SandboxSpec:
             memory_bytes=desired.resources.memory_bytes,
             cpus=desired.resources.cpus,
             processes=64,
-            wall_s=_YEARS_S,
+            wall_s=_WALL_S,
             scratch_bytes=_SCRATCH_BYTES,
             file_bytes=_FILE_BYTES,
         ),
@@ -214,7 +216,9 @@ def problem_of(result: SandboxResult, log: bytes) -> Problem:
             return Problem("not-started", "the sandbox could not be set up", "run `insitu agent doctor` at the site")
         case Reason.STOPPED:
             return Problem("stopped", "the serving process was stopped")
-        case Reason.TIMEOUT | Reason.LOST:
+        case Reason.TIMEOUT:
+            return Problem("wall-time", "the serving process ran as long as a sandbox may, and is started anew")
+        case Reason.LOST:
             return Problem("lost", "the serving process is gone and nobody saw it end")
 
 

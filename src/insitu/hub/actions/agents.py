@@ -128,9 +128,7 @@ def alarm_two_agents(session: WriteSession, site: str, *, now: datetime) -> None
     sites.set_alarm(session, site, f"two agents with this site's key at {now:%Y-%m-%d %H:%M}Z")
 
 
-def _take_head(
-    session: WriteSession, site: str, reported: HeadReport, known: sites.Head, hub_key: SigningKey
-) -> None:
+def _take_head(session: WriteSession, site: str, reported: HeadReport, known: sites.Head, hub_key: SigningKey) -> None:
     if (reported.entries, reported.hash) == (known.entries, known.hash):
         return
     signature = base64.b64encode(hub_key.sign(head_message(site, reported.entries, reported.hash))).decode()
@@ -150,11 +148,13 @@ def answer(session: ReadSession, site: str, report: SyncRequest) -> Answer:
     here = {one.assignment.job_id for one in assigned}
     orders = deployments.orders(session, site)
     over = sorted(held.keys() - here)
-    revision = _digest([
-        [[a.job_id, a.attempt, a.fence, a.cancel] for a in (one.assignment for one in assigned)],
-        [[order.name, order.envelope.signatures[0].sig] for order in orders],
-        over,
-    ])
+    revision = _digest(
+        [
+            [[a.job_id, a.attempt, a.fence, a.cancel] for a in (one.assignment for one in assigned)],
+            [[order.name, order.envelope.signatures[0].sig] for order in orders],
+            over,
+        ]
+    )
     reply = SyncReply(
         revision=revision,
         assignments=[one.assignment for one in assigned],

@@ -55,9 +55,7 @@ def submit_job(
     document = accepted.document
     check_fresh(document.signed_at, document.expires_at, now=now)
     if jobs.nonce_is_used(session, document.nonce):
-        raise ConflictError(
-            "another job used this nonce", code="nonce-used", hint="sign the job again", rule="nonce"
-        )
+        raise ConflictError("another job used this nonce", code="nonce-used", hint="sign the job again", rule="nonce")
     # 4. Everything that a site will ask for is here.
     named = {document.code, *(target.lock for target in document.targets)}
     missing = sorted(named - blobs.held_by(session, blobs.person(actor.name), named).keys())
@@ -87,7 +85,9 @@ def check_signed_by(actor: Actor, envelope: Envelope) -> None:
     """
     if not actor.fingerprint:
         raise DeniedError(
-            f"{actor.name} has registered no key", code="no-key", hint="run `insitu login`, which makes and registers one"
+            f"{actor.name} has registered no key",
+            code="no-key",
+            hint="run `insitu login`, which makes and registers one",
         )
     signer = signer_of(envelope).fingerprint
     if signer != actor.fingerprint:

@@ -13,7 +13,6 @@ from insitu.wire.keys import parse_verify_key
 from insitu.wire.people import KeyRequest, NewToken, Role, TokenRequest, TokenView, WhoAmI
 
 
-
 def authenticate(store: Store, authorization: str, *, now: datetime) -> Actor:
     """Whose token a request carries.
 

@@ -32,9 +32,7 @@ def create_site(
     return _with_join_token(session, request.name, now=now, valid_for=valid_for)
 
 
-def new_join_token(
-    actor: Actor, session: WriteSession, name: str, *, now: datetime, valid_for: timedelta
-) -> NewSite:
+def new_join_token(actor: Actor, session: WriteSession, name: str, *, now: datetime, valid_for: timedelta) -> NewSite:
     """Another token for a site that nobody joined yet."""
     check_can(actor, Permission.KEEP_SITES)
     if _existing(session, name, now).joined:

@@ -122,12 +122,13 @@ def note_failed(session: WriteSession, image_id: str, reason: Reason) -> bool:
 
 
 def view(session: ReadSession, name: str) -> ImageView | None:
-    """By id or by the digest of its manifest."""
+    """By id, by the digest of its manifest, or as `<model>:<version>`; the newest of several."""
+    model, _, version = name.rpartition(":")
+    named = [ImageRow.id == name, ImageRow.digest == name]
+    if model and version.isdecimal() and len(version) < 10:
+        named.append((ImageRow.model == model) & (ImageRow.version == int(version)))
     row = session.rows(
-        select(ImageRow)
-        .where(or_(ImageRow.id == name, ImageRow.digest == name))
-        .order_by(ImageRow.number.desc())
-        .limit(1)
+        select(ImageRow).where(or_(*named)).order_by(ImageRow.number.desc()).limit(1)
     ).scalar_one_or_none()
     return None if row is None else _view(row)
 

@@ -129,6 +129,10 @@ def facts(session: ReadSession, job_id: str) -> JobFacts | None:
     )
 
 
+def any_waiting(session: ReadSession) -> bool:
+    return session.rows(select(JobRow.id).where(JobRow.state == JobState.QUEUED.value).limit(1)).first() is not None
+
+
 def waiting(session: ReadSession) -> list[WaitingJob]:
     rows = session.rows(
         select(JobRow.id, JobRow.targets, JobRow.datasets, JobRow.compute, JobRow.cpus, JobRow.memory_bytes)

@@ -34,27 +34,35 @@ class Unrecorded:
         return is_final(self.state)
 
 
+_COLUMNS = (
+    JobRow.id,
+    JobRow.run_id,
+    JobRow.name,
+    JobRow.experiment,
+    JobRow.tags,
+    JobRow.submitter,
+    JobRow.state,
+    JobRow.attempt,
+    JobRow.cursor,
+    JobRow.recorded,
+)
+
+
 def unrecorded(session: ReadSession, *, limit: int) -> list[Unrecorded]:
     """Jobs without a run first: their links should work from the first second."""
     rows = session.rows(
-        select(
-            JobRow.id,
-            JobRow.run_id,
-            JobRow.name,
-            JobRow.experiment,
-            JobRow.tags,
-            JobRow.submitter,
-            JobRow.state,
-            JobRow.attempt,
-            JobRow.cursor,
-            JobRow.recorded,
-        )
+        select(*_COLUMNS)
         .where(JobRow.closed.is_(False))
         .where(or_(JobRow.run_id == "", JobRow.recorded < JobRow.cursor, JobRow.state.in_(_FINAL)))
         .order_by(JobRow.run_id != "", JobRow.number)
         .limit(limit)
-    ).tuples()
+    )
     return [Unrecorded(*row[:6], JobState(row[6]), *row[7:]) for row in rows]
+
+
+def of_job(session: ReadSession, job_id: str) -> Unrecorded | None:
+    row = session.rows(select(*_COLUMNS).where(JobRow.id == job_id)).one_or_none()
+    return None if row is None else Unrecorded(*row[:6], JobState(row[6]), *row[7:])
 
 
 def set_run(session: WriteSession, job_id: str, run_id: str) -> None:

@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVarTuple, Unpack, overload
+from typing import Any, TypeVarTuple, overload
 
 import orjson
 import psycopg
@@ -47,12 +47,12 @@ class ReadSession:
         self._session = session
 
     @overload
-    def rows(self, statement: TypedReturnsRows[Unpack[_Columns]], parameters: Any = None) -> Result[Unpack[_Columns]]: ...
+    def rows(self, statement: TypedReturnsRows[*_Columns], parameters: Any = None) -> Result[*_Columns]: ...
 
     @overload
-    def rows(self, statement: Executable, parameters: Any = None) -> Result[Unpack[tuple[Any, ...]]]: ...
+    def rows(self, statement: Executable, parameters: Any = None) -> Result[*tuple[Any, ...]]: ...
 
-    def rows(self, statement: Executable, parameters: Any = None) -> Result[Unpack[tuple[Any, ...]]]:
+    def rows(self, statement: Executable, parameters: Any = None) -> Result[*tuple[Any, ...]]:
         return self._session.execute(statement, parameters)
 
     @property

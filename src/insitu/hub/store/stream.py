@@ -80,10 +80,28 @@ def after(
     ]
 
 
-def stands(session: ReadSession, job_id: str) -> tuple[int, bool] | None:
-    """The newest cursor of a job, and whether the job has ended."""
+def run_event(session: ReadSession, job_id: str, attempt: int, local: str) -> dict[str, Any] | None:
+    """The event by which an attempt's script started a run of its own."""
+    for found in _all(session, job_id, 0, "run"):
+        if found.attempt == attempt and found.event["run"] == local:
+            return found.event
+    return None
+
+
+@dataclass(frozen=True)
+class Stands:
+    """How far a job's stream goes, and whether anything more is about to come."""
+
+    cursor: int
+    at_rest: bool  # it has ended, or waits for a steward
+
+
+def stands(session: ReadSession, job_id: str) -> Stands | None:
     row = session.rows(select(JobRow.cursor, JobRow.state).where(JobRow.id == job_id)).one_or_none()
-    return None if row is None else (row[0], is_final(JobState(row[1])))
+    if row is None:
+        return None
+    state = JobState(row[1])
+    return Stands(row[0], is_final(state) or state is JobState.HELD)
 
 
 def logs(session: ReadSession, job_id: str, *, after_cursor: int, limit: int) -> list[LogLine]:

@@ -1,0 +1,65 @@
+"""Bodies as they arrive: bounded when they are documents, in pieces when they are files.
+
+Async, because only so can a body be read piece by piece; what touches disk or
+database runs in a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from starlette.requests import ClientDisconnect, Request
+
+from insitu.domain.errors import InvalidInputError
+
+_PIECE = 1 << 20  # bytes handed on at once: a thread is worth waking for that
+
+
+async def read_document(request: Request, *, max_bytes: int) -> bytes:
+    """A whole body of at most `max_bytes`.
+
+    Raises:
+        InvalidInputError: it is larger, or broke off.
+    """
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > max_bytes:
+                raise InvalidInputError(
+                    "the request is too large",
+                    code="too-large",
+                    rule="max-body-bytes",
+                    measure=f"over {max_bytes} bytes",
+                    limit=f"{max_bytes} bytes",
+                )
+            parts.append(part)
+    except ClientDisconnect as exc:
+        raise _broken_off() from exc
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def pieces(request: Request) -> AsyncIterator[bytes]:
+    """A body in pieces of about a mebibyte; what came before it broke off has been handed on by then.
+
+    Raises:
+        InvalidInputError: it broke off.
+    """
+    gathered = bytearray()
+    try:
+        async for part in request.stream():
+            gathered += part
+            if len(gathered) >= _PIECE:
+                yield bytes(gathered)
+                gathered.clear()
+    except ClientDisconnect as exc:
+        if gathered:
+            yield bytes(gathered)
+        raise _broken_off() from exc
+    if gathered:
+        yield bytes(gathered)
+
+
+def _broken_off() -> InvalidInputError:
+    return InvalidInputError("the request broke off", code="broken-off", hint="send it again from where it stopped")

@@ -1,0 +1,111 @@
+"""Jobs: in, out, and what became of them. Their live events are in `streams`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.responses import FileResponse, Response
+
+from insitu.domain.errors import InvalidInputError
+from insitu.domain.jobs import JobState
+from insitu.domain.outputs import Verdict
+from insitu.hub.actions import jobs, releases
+from insitu.hub.api.caller import MAX_INT, HubParts, Limit, Person, page, route
+from insitu.wire.people import JobRequest, JobView, Page
+
+router = APIRouter(prefix="/api/v1", tags=["jobs"])
+
+_SHOWN = (Verdict.HELD, Verdict.RELEASED, Verdict.REFUSED, Verdict.RESIDENT)
+
+
+@router.post("/jobs", status_code=201, **route("submit_job"))
+def submit_job(actor: Person, parts: HubParts, request: JobRequest, response: Response) -> JobView:
+    with parts.store.write() as session:
+        view, is_new = jobs.submit_job(actor, session, request, now=parts.clock(), away_before=parts.away_before())
+    if not is_new:
+        response.status_code = 200
+    return view
+
+
+@router.get("/jobs", response_model=Page, **route("list_jobs"))
+def list_jobs(
+    actor: Person,
+    parts: HubParts,
+    state: Annotated[list[JobState] | None, Query()] = None,
+    limit: Limit = 100,
+    after: Annotated[str, Query(max_length=20)] = "",
+) -> Response:
+    if after and not after.isdecimal():
+        raise InvalidInputError("`after` is what a page before gave as `next`", code="bad-cursor")
+    with parts.store.read() as session:
+        found, next_ = jobs.list_jobs(
+            actor,
+            session,
+            states=state or [],
+            limit=limit,
+            before=int(after) if after else None,
+            away_before=parts.away_before(),
+        )
+    return page(found, next_)
+
+
+@router.get("/jobs/{job_id}", **route("show_job"))
+def show_job(actor: Person, parts: HubParts, job_id: str) -> JobView:
+    with parts.store.read() as session:
+        return jobs.show_job(actor, session, job_id, away_before=parts.away_before())
+
+
+@router.post("/jobs/{job_id}/cancel", **route("cancel_job"))
+def cancel_job(actor: Person, parts: HubParts, job_id: str) -> JobView:
+    with parts.store.write() as session:
+        return jobs.cancel_job(actor, session, job_id, now=parts.clock(), away_before=parts.away_before())
+
+
+@router.get("/jobs/{job_id}/logs", response_model=Page, **route("read_job_logs"))
+def read_job_logs(
+    actor: Person,
+    parts: HubParts,
+    job_id: str,
+    after: Annotated[int, Query(ge=0, le=2**53)] = 0,
+    limit: Annotated[int, Query(ge=1, le=100_000)] = 10_000,
+) -> Response:
+    with parts.store.read() as session:
+        lines = jobs.read_logs(actor, session, job_id, after=after, limit=limit)
+    return page(lines, str(lines[-1].seq) if len(lines) == limit else "")
+
+
+@router.get("/jobs/{job_id}/metrics", response_model=Page, **route("read_job_metrics"))
+def read_job_metrics(actor: Person, parts: HubParts, job_id: str, key: str | None = None) -> Response:
+    with parts.store.read() as session:
+        return page(jobs.read_metrics(actor, session, job_id, key=key))
+
+
+@router.get("/jobs/{job_id}/egress", response_model=Page, **route("read_job_egress"))
+def read_job_egress(actor: Person, parts: HubParts, job_id: str) -> Response:
+    with parts.store.read() as session:
+        return page(jobs.read_egress(actor, session, job_id))
+
+
+@router.get("/jobs/{job_id}/outputs/{output}/files", response_model=Page, **route("list_output_files"))
+def list_output_files(actor: Person, parts: HubParts, job_id: str, output: str) -> Response:
+    with parts.store.read() as session:
+        return page(releases.released_files(actor, session, job_id, output))
+
+
+@router.get("/jobs/{job_id}/outputs/{output}/files/{path:path}", **route("get_output_file"))
+def get_output_file(actor: Person, parts: HubParts, job_id: str, output: str, path: str) -> FileResponse:
+    with parts.store.read() as session:
+        files = releases.released_files(actor, session, job_id, output)
+    return FileResponse(parts.blobs.path(releases.file_among(files, path)), media_type="application/octet-stream")
+
+
+@router.get("/releases", response_model=Page, **route("list_releases"))
+def list_releases(
+    actor: Person,
+    parts: HubParts,
+    verdict: Annotated[list[Verdict] | None, Query()] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_INT)] = 200,
+) -> Response:
+    with parts.store.read() as session:
+        return page(releases.list_releases(actor, session, verdicts=tuple(verdict or _SHOWN), limit=min(limit, 1000)))

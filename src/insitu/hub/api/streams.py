@@ -1,0 +1,185 @@
+"""The waiting side of the API, and so the async one: agents' long polls, and jobs as they happen.
+
+A poll that waits costs a future and a few kilobytes, no thread. It is answered when
+something differs from what the agent has acted on; it ends without an answer when
+the agent hangs up, so that nothing is handed to a dead connection. Should a reply
+be lost all the same, the next report lacks the assignment, and it is offered again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from insitu.domain.errors import InvalidInputError
+from insitu.hub.access import JoinedSite
+from insitu.hub.actions import agents, follow
+from insitu.hub.api.agents import parse
+from insitu.hub.api.bodies import read_document
+from insitu.hub.api.caller import parts_of, person_of, site_of
+from insitu.hub.parts import Parts
+from insitu.hub.store import sites, stream
+from insitu.wire.sync import SyncRequest
+
+_UNHEARD_S = 0.2
+"""How soon an assignment that an agent has been told of, and does not show, is offered again."""
+_PING_S = 15.0
+_SEEN = frozenset({"log", "metric", "state", "decision"})
+
+
+async def sync(request: Request) -> Response:
+    """An agent tells what is, and hears what should be as soon as that differs."""
+    parts = parts_of(request)
+    body = await read_document(request, max_bytes=parts.settings.max_body_bytes)
+    # A mark before looking: what rings in between is not missed.
+    taken = await run_in_threadpool(_take, request, parts, body)
+    deadline = time.monotonic() + min(taken.report.wait_s, parts.settings.longest_wait_s)
+    mark, answer = taken.mark, taken.answer
+    hung_up = asyncio.ensure_future(_until_hung_up(request))
+    try:
+        while not answer.is_news(taken.report) and not parts.bell.closed:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            wait_s = min(left, _UNHEARD_S) if answer.unacknowledged else left
+            await _wait(parts, sites.topic(taken.site.name), mark, wait_s, hung_up)
+            if hung_up.done():
+                return Response(status_code=499)  # nobody reads it
+            if answer.unacknowledged:
+                break
+            mark, answer = await run_in_threadpool(_look, parts, taken.site, taken.report)
+    finally:
+        hung_up.cancel()
+    return Response(answer.reply.model_dump_json(), media_type="application/json")
+
+
+@dataclass(frozen=True)
+class _Taken:
+    site: JoinedSite
+    report: SyncRequest
+    mark: int
+    answer: agents.Answer
+
+
+def _take(request: Request, parts: Parts, body: bytes) -> _Taken:
+    site = site_of(request)
+    report = parse(SyncRequest, body)
+    agents.check_report(site, report)
+    now = parts.clock()
+    try:
+        with parts.store.write() as session:
+            agents.take_report(site, session, report, parts.key, now=now, away_before=parts.away_before())
+    except agents.TwoAgentsError:
+        with parts.store.write() as session:
+            agents.alarm_two_agents(session, site.name, now=now)
+        raise
+    return _Taken(site, report, *_look(parts, site, report))
+
+
+def _look(parts: Parts, site: JoinedSite, report: SyncRequest) -> tuple[int, agents.Answer]:
+    mark = parts.bell.mark(sites.topic(site.name))
+    with parts.store.read() as session:
+        return mark, agents.answer(session, site.name, report)
+
+
+async def _until_hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _wait(parts: Parts, topic: str, mark: int, timeout_s: float, hung_up: asyncio.Future[None]) -> None:
+    rung = parts.bell.future(topic, mark)
+    try:
+        await asyncio.wait({rung, hung_up}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        parts.bell.forget(topic, rung)
+
+
+# -- jobs as they happen -----------------------------------------------------------------------------------------------
+
+
+async def job_events(request: Request) -> Response:
+    """A job's lines, metrics, states and decisions as server-sent events, from the start or after `Last-Event-ID`.
+
+    It ends when the job has ended, or is held: nothing happens then until a steward
+    decides, and whoever wants to know more connects again after the last id.
+    """
+    parts = parts_of(request)
+    job_id = request.path_params["job_id"]
+    cursor = _cursor(request)
+    stands = await run_in_threadpool(_check, request, parts, job_id)
+    if stands.at_rest and cursor >= stands.cursor:
+        return Response(status_code=204)  # which also tells a browser not to connect again
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_events(parts, job_id, cursor), media_type="text/event-stream", headers=headers)
+
+
+def _check(request: Request, parts: Parts, job_id: str) -> stream.Stands:
+    actor = person_of(request)
+    with parts.store.read() as session:
+        return follow.where_it_stands(actor, session, job_id)
+
+
+def _cursor(request: Request) -> int:
+    text = request.headers.get("last-event-id") or request.query_params.get("after") or "0"
+    if not text.isascii() or not text.isdecimal() or len(text) > 15:
+        raise InvalidInputError("Last-Event-ID is not the id of an event", code="bad-cursor")
+    return int(text)
+
+
+async def _events(parts: Parts, job_id: str, cursor: int) -> AsyncIterator[bytes]:
+    # At once, so that proxies and clients know that it is alive.
+    yield b"retry: 1000\n\n"
+    topic = stream.topic(job_id)
+    while not parts.bell.closed:
+        mark = parts.bell.mark(topic)
+        found, stands = await run_in_threadpool(_read, parts, job_id, cursor)
+        if found:
+            cursor = found[-1].cursor
+            yield b"".join(_as_sent(one) for one in found if one.event["kind"] in _SEEN) or b": -\n\n"
+        if cursor >= stands.cursor:
+            if stands.at_rest:
+                return
+            if not await _rung(parts, topic, mark):
+                yield b": ping\n\n"
+
+
+def _read(parts: Parts, job_id: str, cursor: int) -> tuple[list[stream.StreamedEvent], stream.Stands]:
+    with parts.store.read() as session:
+        # In this order: what comes in between is seen the next time round, never skipped.
+        stands = follow.stands(session, job_id)
+        return stream.after(session, job_id, cursor), stands
+
+
+async def _rung(parts: Parts, topic: str, mark: int) -> bool:
+    rung = parts.bell.future(topic, mark)
+    # Over PostgreSQL a notification can be missed while the connection that hears them is made anew.
+    timeout_s = 1.0 if parts.store.on_postgres else _PING_S
+    try:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(rung), timeout_s)
+        return rung.done()
+    finally:
+        parts.bell.forget(topic, rung)
+
+
+def _as_sent(one: stream.StreamedEvent) -> bytes:
+    """One event in the form of the HTML standard, section 9.2 (server-sent events)."""
+    event: dict[str, Any] = {**one.event, "seq": one.cursor, "attempt": one.attempt}
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (one.cursor, event.pop("kind").encode(), orjson.dumps(event))
+
+
+PLAIN_ROUTES = [
+    Route("/agent/v1/sync", sync, methods=["POST"]),
+    Route("/api/v1/jobs/{job_id}/events", job_events, methods=["GET"]),
+]
