@@ -104,11 +104,11 @@ def start(model: Path, folder: Path, *more: str, name: str = "screening") -> Ser
 def save(model: Any, inputs: Any, outputs: Any, folder: Path, **more: Any) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import mlflow.sklearn
         from mlflow.models import infer_signature
+        from mlflow.sklearn import save_model
 
         options = {"serialization_format": "skops", "pip_requirements": []} | more
-        mlflow.sklearn.save_model(model, folder, signature=infer_signature(inputs, outputs), **options)
+        save_model(model, folder, signature=infer_signature(inputs, outputs), **options)
     return folder
 
 

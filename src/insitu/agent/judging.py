@@ -46,7 +46,12 @@ def judge(
     uid = site.settings.gate_gid
     space.make_out(uid)
     argv = confined_argv(
-        [sys.executable, "-m", "insitu.gate.judge"], uid=uid, gid=uid, memory_bytes=_MEMORY_BYTES, cpu_s=int(_TIME_S)
+        [sys.executable, "-P", "-m", "insitu.gate.judge"],
+        uid=uid,
+        gid=uid,
+        memory_bytes=_MEMORY_BYTES,
+        cpu_s=int(_TIME_S),
+        folders=(site.folder.root,),
     )
     try:
         done = subprocess.run(  # noqa: S603 - our own program, confined

@@ -44,7 +44,10 @@ from insitu.wire.sync import Capacity
 
 _log = logging.getLogger("insitu.agent")
 
-_INTAKE_MEMORY = 1 << 30
+_INTAKE_MEMORY = 2 << 30  # of address space; an idle one holds about 40 MB
+
+# All that a gate process sees of an environment.
+GATE_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def run_agent(root: Path, stop: threading.Event, *, ready: Callable[[Site], None] = lambda _: None) -> None:
@@ -122,7 +125,7 @@ def build_site(folder: SiteFolder, settings: AgentSettings) -> Iterator[Site]:
     link = HubLink(settings.hub, site=settings.site, key=key, ca_file=settings.ca_file)
     policy = PolicyFile(folder.policy)
     keepers = KeeperPool(settings.warm, [sys.executable], sandbox_settings)
-    intakes = IntakePool(settings.warm, _intake_argv(settings), env=GATE_ENVIRONMENT, policy=policy.text)
+    intakes = IntakePool(settings.warm, _intake_argv(folder, settings), env=GATE_ENVIRONMENT, policy=policy.text)
     intakes.fill()
     try:
         yield Site(
@@ -164,16 +167,16 @@ def _gate_gid(settings: AgentSettings) -> int | None:
     return settings.gate_gid if os.geteuid() == 0 else None
 
 
-def _intake_argv(settings: AgentSettings) -> Callable[[], list[str]]:
+def _intake_argv(folder: SiteFolder, settings: AgentSettings) -> Callable[[], list[str]]:
     """Starts a gate process with no network, no keys and its own uid."""
 
     def argv() -> list[str]:
         return confined_argv(
-            [sys.executable, "-m", "insitu.intake"],
+            [sys.executable, "-P", "-m", "insitu.intake"],
             uid=settings.gate_gid,
             gid=settings.gate_gid,
             memory_bytes=_INTAKE_MEMORY,
-            cpu_s=0,
+            folders=(folder.root,),
         )
 
     return argv

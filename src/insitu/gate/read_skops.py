@@ -57,7 +57,9 @@ def walk(schema: Node) -> Iterator[Node]:
             node = cast("Node", value)
             if "__loader__" in node:
                 yield node
-            stack.extend((child, depth + 1) for child in reversed(list(node.values())) if isinstance(child, dict | list))
+            stack.extend(
+                (child, depth + 1) for child in reversed(list(node.values())) if isinstance(child, dict | list)
+            )
         elif isinstance(value, list):
             items = cast("list[Any]", value)
             stack.extend((child, depth + 1) for child in reversed(items) if isinstance(child, dict | list))

@@ -9,10 +9,9 @@ from many rows, therefore is none.
 Agreement by chance is reckoned, not assumed away: a cell that many rows share
 says little, and so does a value that the candidate repeats (zeros, labels,
 flags). With `p` the larger of both shares, a candidate row fits some row of the
-dataset by chance with probability about `n · Π p`, times
-the ways to choose the cells that agree. Rows count when
-that is below 1/256 over the whole candidate, or when eight or more rows fit and
-chance explains less than a sixteenth of them.
+dataset by chance with probability about `n · Π p`, times the ways to choose the
+cells that agree. Rows count when that is below 1/256 over the whole candidate,
+or when eight or more rows fit and chance explains less than a sixteenth.
 """
 
 from __future__ import annotations

@@ -152,9 +152,7 @@ def _seeds(table: KnownTable, candidate: Candidate, purse: SearchPurse, effort: 
             yield _Hypothesis(attempt.source, attempt.target, scale, shift)
 
 
-def _tries(
-    table: KnownTable, candidate: Candidate, distinct: list[Floats], purse: SearchPurse
-) -> Iterator[_Try]:
+def _tries(table: KnownTable, candidate: Candidate, distinct: list[Floats], purse: SearchPurse) -> Iterator[_Try]:
     """What to pair with what: the same places first, then any, then deeper; each within its budget."""
     sources = [a for a in range(len(distinct)) if len(distinct[a]) >= _MIN_DISTINCT]
     sources.sort(key=lambda a: (_bluntness(distinct[a], candidate.precisions[a]), -len(distinct[a]), a))
@@ -276,7 +274,9 @@ def _identified(table: KnownTable, candidate: Candidate, seed: _Hypothesis) -> t
     """Pairs (candidate row, dataset row) whose value under the seed is the dataset's only one there."""
     cells = candidate.values[:, seed.source] * seed.scale + seed.shift
     precision = candidate.precisions[seed.source]
-    largest = float(np.nanmax(precision.scaled(candidate.values[:, seed.source])))  # the seed's own two values were rounded
+    largest = float(
+        np.nanmax(precision.scaled(candidate.values[:, seed.source]))
+    )  # the seed's own two values were rounded
     windows = table.look_up(seed.target, cells, 2 * largest * abs(seed.scale))
     alone = np.flatnonzero(windows.counts == 1)
     rows = table.columns[seed.target].rows[windows.low[alone]]

@@ -19,6 +19,7 @@ imported by nobody's model. What is compiled is never run.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -45,23 +46,49 @@ class Compiler:
     """Which Python compiles, and how to start it. `name` is part of every key."""
 
     name: str
+    bwrap: str = ""
     rootfs: Path | None = None  # a base to run in; None: this process's own Python
     interpreter: str = sys.executable
 
+    def command(self, mounts: Sequence[str] = ()) -> list[str]:
+        """How to start it; `mounts` are bubblewrap's arguments, for the base's alone."""
+        if self.rootfs is None:
+            return ["env", "-i", "PYTHONHASHSEED=0", self.interpreter]
+        sealed = [
+            "--unshare-all",
+            "--die-with-parent",
+            "--new-session",
+            "--clearenv",
+            "--setenv",
+            "PYTHONHASHSEED",
+            "0",
+        ]
+        return [self.bwrap, *sealed, "--ro-bind", str(self.rootfs), "/", "--chdir", "/", *mounts, self.interpreter]
 
-def choose_compiler(
+    def can_run(self) -> bool:
+        return subprocess.run([*self.command(), "-I", "-S", "-c", ""], capture_output=True, check=False).returncode == 0
+
+
+def compilers(
     python: str, *, rootfs: Path | None, interpreter: str, base_name: str, bwrap: str | None
-) -> Compiler:
-    """The base's Python where it can be run, else this one when it has the same minor version.
+) -> tuple[Compiler, ...]:
+    """Who may compile, the better one first: the base's Python, then this one if it has the same minor version.
 
     Raises:
-        UnavailableError: neither can be.
+        UnavailableError: nobody.
     """
-    if rootfs is not None and bwrap is not None and _runs(bwrap, rootfs, interpreter):
-        return Compiler(f"base {base_name}", rootfs, interpreter)
+    found: list[Compiler] = []
+    if rootfs is not None and bwrap is not None:
+        found.append(Compiler(f"base {base_name}", bwrap, rootfs, interpreter))
     if python == f"{sys.version_info.major}.{sys.version_info.minor}":
-        return Compiler(f"host {sys.implementation.cache_tag} {'.'.join(map(str, sys.version_info[:3]))}")
-    raise UnavailableError(
+        found.append(Compiler(f"host {sys.implementation.cache_tag} {'.'.join(map(str, sys.version_info[:3]))}"))
+    if not found:
+        raise _nobody_compiles(python)
+    return tuple(found)
+
+
+def _nobody_compiles(python: str) -> UnavailableError:
+    return UnavailableError(
         f"packages can't be compiled for Python {python}",
         why="the base's Python can't be run without bubblewrap, and this agent's Python is "
         f"{sys.version_info.major}.{sys.version_info.minor}",
@@ -70,11 +97,12 @@ def choose_compiler(
 
 
 def add_bytecode(
-    site_packages: Path, lock: Lock, *, store: Path, compiler: Compiler, platform: str, prefix: str, bwrap: str | None
-) -> int:
-    """Put a `.pyc` beside each source in `site_packages`; returns how many wheels had to be compiled.
+    site_packages: Path, lock: Lock, *, store: Path, candidates: Sequence[Compiler], platform: str, prefix: str
+) -> Compiler:
+    """Put a `.pyc` beside each source in `site_packages`; returns who compiled.
 
     Args:
+        candidates: as `compilers` gives them; the first that has, or can make, all of it is taken.
         prefix: where the tree will be seen, e.g. "/opt/env/lib/python3.11/site-packages"; tracebacks show it.
 
     Raises:
@@ -82,14 +110,21 @@ def add_bytecode(
     """
     store.mkdir(parents=True, exist_ok=True)
     folders = installed_folders(site_packages)
-    keys = {package.name: _key(package, compiler, platform) for package in lock.packages}
-    present = {package.name: folders[n] for package in lock.packages if (n := normalised(package.name)) in folders}
-    missing = {name: record for name, record in present.items() if not (store / keys[name] / "files").exists()}
+    present = [package for package in lock.packages if normalised(package.name) in folders]
+    for compiler in candidates:
+        keys = {package.name: _key(package, compiler, platform) for package in present}
+        missing = [package.name for package in present if not (store / keys[package.name] / "files").exists()]
+        # Asked only when there is something to compile: to start it costs more than all the rest.
+        if not missing or compiler.can_run():
+            break
+    else:
+        raise _nobody_compiles(candidates[0].interpreter)
     if missing:
-        _compile(site_packages, {keys[n]: _sources(r) for n, r in missing.items()}, store, compiler, prefix, bwrap)
-    for name in present:
-        _link(store / keys[name], site_packages)
-    return len(missing)
+        sources = {keys[name]: _sources(folders[normalised(name)]) for name in missing}
+        _compile(site_packages, sources, store, compiler, prefix)
+    for key in keys.values():
+        _link(store / key, site_packages)
+    return compiler
 
 
 def installed_folders(site_packages: Path) -> dict[str, Path]:
@@ -127,13 +162,12 @@ def _compile(
     store: Path,
     compiler: Compiler,
     prefix: str,
-    bwrap: str | None,
 ) -> None:
     work = Path(tempfile.mkdtemp(prefix=".work-", dir=store))
     try:
         for key in sources:
             (work / key).mkdir()
-        _run(site_packages, sources, work, compiler, prefix, bwrap)
+        _run(site_packages, sources, work, compiler, prefix)
         for key in sources:
             _publish(work / key, store / key)
     finally:
@@ -146,23 +180,18 @@ def _run(
     work: Path,
     compiler: Compiler,
     prefix: str,
-    bwrap: str | None,
 ) -> None:
     parts = [
         {"folder": key, "files": list(names[start : start + _FILES_A_PART])}
         for key, names in sources.items()
         for start in range(0, len(names), _FILES_A_PART)
     ]
-    seen_source, seen_target = str(site_packages), str(work)
-    script = Path(compile_in_base.__file__).read_text(encoding="utf-8")
-    python = [compiler.interpreter, "-s", "-S", "-W", "ignore", "-c", script]
-    if compiler.rootfs is None:
-        command = ["env", "-i", "PYTHONHASHSEED=0", *python]
-    else:
-        assert bwrap is not None, "a compiler in a base is chosen only where bubblewrap is"
+    seen_source, seen_target, mounts = str(site_packages), str(work), list[str]()
+    if compiler.rootfs is not None:
         seen_source, seen_target = "/mnt", "/tmp"  # noqa: S108 - inside the base; every Debian has both
         mounts = ["--ro-bind", str(site_packages), seen_source, "--bind", str(work), seen_target]
-        command = [*_bubblewrap(bwrap, compiler.rootfs), *mounts, *python]
+    script = Path(compile_in_base.__file__).read_text(encoding="utf-8")
+    command = [*compiler.command(mounts), "-s", "-S", "-W", "ignore", "-c", script]
     order = {
         "source": seen_source,
         "target": seen_target,
@@ -174,16 +203,6 @@ def _run(
     if done.returncode != 0:
         why = done.stderr.decode(errors="replace").strip()[-500:]
         raise UnavailableError("the environment's packages could not be compiled", why=why, hint="is the disk full?")
-
-
-def _bubblewrap(bwrap: str, rootfs: Path) -> list[str]:
-    sealed = ["--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--setenv", "PYTHONHASHSEED", "0"]
-    return [bwrap, *sealed, "--ro-bind", str(rootfs), "/", "--chdir", "/"]
-
-
-def _runs(bwrap: str, rootfs: Path, interpreter: str) -> bool:
-    command = [*_bubblewrap(bwrap, rootfs), interpreter, "-I", "-S", "-c", ""]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _publish(made: Path, kept: Path) -> None:
@@ -200,10 +219,11 @@ def _publish(made: Path, kept: Path) -> None:
 
 def _link(kept: Path, site_packages: Path) -> None:
     names = (kept / "files").read_text(encoding="utf-8").splitlines()
-    for folder in {name.rpartition("/")[0] for name in names}:
-        (site_packages / folder).mkdir(parents=True, exist_ok=True)
     source, target = f"{kept}/", f"{site_packages}/"
     try:
+        for folder in {name.rpartition("/")[0] for name in names}:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(target + folder)  # noqa: PTH102 - pathlib doubles the time of this loop and the next
         for name in names:
             os.link(source + name, target + name)
     except FileExistsError as error:

@@ -21,6 +21,7 @@ neither root nor the owner.
 from __future__ import annotations
 
 import base64
+import contextlib
 import csv
 import ctypes
 import fcntl
@@ -41,7 +42,7 @@ from insitu.domain.digests import Digest, digest_of
 from insitu.domain.errors import InvalidInputError, UnavailableError
 from insitu.domain.images import Lock
 from insitu.images.base import find_interpreter
-from insitu.images.bytecode import add_bytecode, choose_compiler, installed_folders
+from insitu.images.bytecode import add_bytecode, compilers, installed_folders
 from insitu.images.locks import (
     IndexSettings,
     find_uv,
@@ -204,20 +205,15 @@ class _Maker:
         _add_interpreter(self.tree, interpreter, self.python)
         _relocate(self.tree, self.site_packages)
         self.progress("compiling")
-        bwrap = shutil.which("bwrap")
-        compiler = choose_compiler(self.python, rootfs=rootfs, interpreter=interpreter, base_name=base, bwrap=bwrap)
+        candidates = compilers(
+            self.python, rootfs=rootfs, interpreter=interpreter, base_name=base, bwrap=shutil.which("bwrap")
+        )
         prefix = f"{MOUNTED_AT}/{self.site_packages.relative_to(self.tree)}"
         store = self.cache_dir / "bytecode"
-        add_bytecode(
-            self.site_packages,
-            self.lock,
-            store=store,
-            compiler=compiler,
-            platform=self.platform,
-            prefix=prefix,
-            bwrap=bwrap,
+        compiler = add_bytecode(
+            self.site_packages, self.lock, store=store, candidates=candidates, platform=self.platform, prefix=prefix
         )
-        _make_read_only(self.tree)
+        _make_read_only(self.site_packages)
         return compiler.name
 
 
@@ -275,6 +271,9 @@ _TIMED_FILES = ("uv_cache.json", "uv_build.json")  # uv notes there when and fro
 
 def _correct_record(dist_info: Path, moved: dict[str, bytes]) -> None:
     record = dist_info / "RECORD"
+    raw = b"\n" + record.read_bytes()
+    if b"\nbin/" not in raw and not any(name.encode() in raw for name in _TIMED_FILES):
+        return  # most: not worth parsing
     with record.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.reader(stream))
     kept = [row for row in rows if row and row[0].rpartition("/")[2] not in _TIMED_FILES]
@@ -296,16 +295,25 @@ def _moved_row(row: list[str], moved: dict[str, bytes]) -> list[str]:
     return [f"../../../{row[0]}", f"sha256={checksum}", str(len(content))]
 
 
-def _make_read_only(tree: Path) -> None:
-    # Files only, and only where a bit must change: links into the cache were changed the first time.
-    pending = [str(tree)]
-    while pending:
-        with os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
-                elif not entry.is_symlink() and (mode := entry.stat(follow_symlinks=False).st_mode) & 0o222:
-                    os.chmod(entry.path, 0o555 if mode & 0o100 else 0o444)  # noqa: PTH101 - thousands of files
+def _make_read_only(site_packages: Path) -> None:
+    for dist_info in installed_folders(site_packages).values():
+        for name in ("RECORD", "INSTALLER", "REQUESTED"):  # the files that uv writes anew
+            with contextlib.suppress(FileNotFoundError):
+                (dist_info / name).chmod(0o444)
+        # The others are links into the cache. One of them shows whether this was done to their wheel before:
+        # to ask each would cost as much as to install.
+        if (dist_info / "METADATA").stat().st_mode & 0o222:
+            _make_files_read_only(site_packages, dist_info)
+
+
+def _make_files_read_only(site_packages: Path, dist_info: Path) -> None:
+    with (dist_info / "RECORD").open(newline="", encoding="utf-8") as stream:
+        names = [row[0] for row in csv.reader(stream) if row and not row[0].startswith(("../", "/"))]
+    metadata = f"{dist_info.name}/METADATA"
+    for name in [*(name for name in names if name != metadata), metadata]:  # last: it says that all are done
+        place = site_packages / name
+        with contextlib.suppress(FileNotFoundError):  # RECORD may name bytecode that the wheel doesn't have
+            place.chmod(0o555 if place.stat().st_mode & 0o100 else 0o444)
 
 
 def _ready(place: Path) -> Environment | None:

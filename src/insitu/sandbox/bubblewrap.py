@@ -3,11 +3,11 @@
 bubblewrap makes the place: new namespaces, a root of tmpfs with the base bound
 into it read-only, and a small program that only waits in it (`cat`, the
 *anchor*; bubblewrap's own first process stays pid 1 and reaps). Meanwhile the
-keeper has forked; the fork enters the cgroups and the namespaces, gives up uid,
+keeper's fork, made ahead, waits; it enters the namespaces, gives up uid,
 capabilities and all hope of new ones, loads the system call filter, and is then
-`init.run`. So no interpreter has to be started before the job's own, which
-halves the start; and init is in the sandbox's namespaces but for the pid
-namespace, where the job can neither see nor signal it.
+`init.run` (see `joiner.py`). So no interpreter has to be started before the
+job's own, which halves the start; and init is in the sandbox's namespaces but
+for the pid namespace, so the job can neither see nor signal it.
 
 The anchor lives until its stdin ends. Only the keeper holds the other end: when
 the keeper dies, however, the anchor ends, pid 1 with it, and with pid 1 the
@@ -22,18 +22,17 @@ import os
 import select
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from insitu.domain.errors import InsituError
-from insitu.sandbox import cgroups, init, kernel
+from insitu.sandbox import cgroups
 from insitu.sandbox.contract import Capabilities, SandboxSettings, Started, failed_to_make
+from insitu.sandbox.joiner import Joiner
 from insitu.sandbox.plan import RUN_TARGET, make_plan
+from insitu.sandbox.processes import start_ticks
 from insitu.sandbox.rootfs import plan_root
 from insitu.sandbox.seccomp import bpf_program
 from insitu.sandbox.spec import GATE_TARGET, SandboxSpec
@@ -44,14 +43,6 @@ _DEVICES = ("null", "zero", "full", "random", "urandom")
 _HIDDEN_FILES = ("kcore", "keys", "timer_list", "sched_debug", "latency_stats", "sysrq-trigger")
 _HIDDEN_FOLDERS = ("acpi", "scsi", "asound")
 _START_WAIT_S = 10
-_NAMESPACES = (
-    ("user", kernel.CLONE_NEWUSER),
-    ("ipc", kernel.CLONE_NEWIPC),
-    ("uts", kernel.CLONE_NEWUTS),
-    ("net", kernel.CLONE_NEWNET),
-    ("pid", kernel.CLONE_NEWPID),
-    ("mnt", kernel.CLONE_NEWNS),
-)
 
 
 class BubblewrapSandbox:
@@ -61,13 +52,23 @@ class BubblewrapSandbox:
 
     def __init__(self, settings: SandboxSettings) -> None:
         self._program = shutil.which(settings.bwrap)
-        self._filter = b""
         self._hierarchy: cgroups.Hierarchy | None = None
+        self._joiner: Joiner | None = None
 
     def prepare(self) -> None:
         """What needs no spec: a keeper does it while it waits."""
-        self._filter = bpf_program()
-        self._hierarchy = cgroups.find_hierarchy()
+        hierarchy = self._find_hierarchy()
+        for keeper, name, group in cgroups.find_groups(hierarchy):
+            if not name and not _lives(keeper):
+                group.destroy()
+        self._joiner = Joiner(cgroups.make_group(hierarchy, _who_i_am()), bpf_program())
+
+    def unprepare(self) -> None:
+        """Nobody will start anything here."""
+        if self._joiner is not None:
+            self._joiner.end()
+            self._joiner.group.destroy()
+            self._joiner = None
 
     def probe(self) -> Capabilities:
         """See the contract. Tries an empty sandbox with all namespaces."""
@@ -75,7 +76,7 @@ class BubblewrapSandbox:
         if self._program is None:
             return Capabilities(self.name, False, "bwrap is not installed", install, rootless=os.getuid() != 0)
         try:
-            self.prepare()
+            bpf_program()
             version = subprocess.run([self._program, "--version"], capture_output=True, text=True, timeout=10).stdout
             trial = [self._program, "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--", "/bin/true"]
             tried = subprocess.run(trial, capture_output=True, text=True, timeout=10)
@@ -94,54 +95,52 @@ class BubblewrapSandbox:
 
     def start(self, spec: SandboxSpec, room: Path, stdout: int, stderr: int) -> Started:
         """See the contract."""
-        if not self._filter or self._hierarchy is None:
-            self.prepare()
-        assert self._hierarchy is not None
         if self._program is None:
             raise failed_to_make(spec.name, "bwrap is not installed", "apt install bubblewrap")
-        arguments, binds = self._arguments(spec, room)
+        arguments, binds = self._arguments(spec)
         anchor = _Anchor(self._program, arguments)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        group = None
         try:
-            group = cgroups.make_group(self._hierarchy, spec.name, spec.limits)
+            if self._joiner is None:
+                self.prepare()
+            assert self._joiner is not None
+            self._joiner.group.assign(spec.name, spec.limits)
             plan = make_plan(spec, binds, self._enforced())
             anchor.wait_until_ready()
-            pid = os.fork()
-            if pid == 0:
-                ours.close()
-                _become_init(theirs, plan, spec, (stdout, stderr), anchor, group, self._filter)
+            self._joiner.join(plan, anchor.inside_pid, stdout, stderr)
         except (OSError, InsituError) as exc:
             anchor.kill()
-            if group is not None:
-                group.destroy()
+            self.unprepare()
             raise failed_to_make(spec.name, exc) from exc
-        finally:
-            theirs.close()
-        return _BubblewrapStarted(ours, pid, anchor, group)
+        joiner, self._joiner = self._joiner, None
+        return _BubblewrapStarted(joiner, anchor)
 
     def destroy(self, name: str) -> None:
         """See the contract."""
-        for pid in _pids_of(name):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        gone = cgroups.group_of(self._hierarchy or cgroups.find_hierarchy(), name).destroy()
         deadline = time.monotonic() + 5
-        while any(_pids_of(name)):
-            if time.monotonic() > deadline:
-                gone = False
-                break
-            time.sleep(0.005)  # not our children: nobody tells us when they are gone
-        if not gone:
-            raise failed_to_make(name, "the kernel has not let it go", "try again; a process hangs in the kernel")
+        while True:
+            pids = _pids_of(name)
+            groups = [group for _, labelled, group in cgroups.find_groups(self._find_hierarchy()) if labelled == name]
+            if not pids and not groups:
+                return
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            if not all([group.destroy() for group in groups]) or time.monotonic() > deadline:
+                raise failed_to_make(name, "the kernel has not let it go", "try again; a process hangs in the kernel")
+            time.sleep(0.005 if pids else 0)  # not our children: nobody tells us when they are gone
 
     def running(self) -> frozenset[str]:
         """See the contract."""
         names = {name for name, _ in _marked_processes()}
-        return frozenset(names | set(cgroups.names_of_groups(self._hierarchy or cgroups.find_hierarchy())))
+        return frozenset(names | {name for _, name, _ in cgroups.find_groups(self._find_hierarchy()) if name})
+
+    def _find_hierarchy(self) -> cgroups.Hierarchy:
+        if self._hierarchy is None:
+            self._hierarchy = cgroups.find_hierarchy()
+        return self._hierarchy
 
     def _enforced(self) -> Mapping[str, str]:
-        hierarchy = self._hierarchy or cgroups.find_hierarchy()
+        hierarchy = self._find_hierarchy()
         return {
             "memory": hierarchy.mechanism("memory") or "rlimit",
             "cpus": hierarchy.mechanism("cpu") or "affinity",
@@ -152,7 +151,7 @@ class BubblewrapSandbox:
             "wall_s": "keeper",
         }
 
-    def _arguments(self, spec: SandboxSpec, room: Path) -> tuple[list[str], list[str]]:
+    def _arguments(self, spec: SandboxSpec) -> tuple[list[str], list[str]]:
         """bubblewrap's arguments, and where it binds entries of the base."""
         targets = [mount.target for mount in spec.mounts] + ([GATE_TARGET] if spec.gate_socket else [])
         root = plan_root(spec.rootfs, targets)
@@ -249,97 +248,18 @@ class _Anchor:
 
 
 class _BubblewrapStarted:
-    def __init__(self, channel: socket.socket, pid: int, anchor: _Anchor, group: cgroups.Group) -> None:
-        self.channel = channel
-        self._pid = pid
+    def __init__(self, joiner: Joiner, anchor: _Anchor) -> None:
+        self.channel = joiner.channel
+        self._joiner = joiner
         self._anchor = anchor
-        self._group = group
 
     def memory_kills(self) -> int:
-        return self._group.memory_kills()
+        return self._joiner.group.memory_kills()
 
     def kill(self) -> None:
         self._anchor.kill()
-        self.channel.close()  # so that init, which waits for us to hear, ends
-        if self._pid:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._pid, 0)
-            self._pid = 0
-        self._group.destroy()
-
-
-def _become_init(
-    channel: socket.socket,
-    plan: dict[str, Any],
-    spec: SandboxSpec,
-    streams: tuple[int, int],
-    anchor: _Anchor,
-    group: cgroups.Group,
-    program: bytes,
-) -> None:
-    """In the fork: enter, give up everything, and be init. Never returns."""
-    try:
-        try:
-            inside = f"/proc/{anchor.inside_pid}"
-            anchor.leave_to_parent()
-            _close_strangers({channel.fileno(), *streams})
-            group.enter()
-            if "cpu" not in group.folders:
-                _bind_to_processors(spec.limits.cpus)
-            status = os.open("/proc/self/status", os.O_RDONLY)
-            _enter(inside)
-            with contextlib.suppress(OSError):
-                kernel.unshare(kernel.CLONE_NEWCGROUP)  # after entering the group: its own is the root it sees
-            plan["mountinfo"] = Path("/proc/1/mountinfo").read_text().splitlines()
-            _give_up_privileges(spec, program)
-        except OSError as exc:
-            channel.sendall(f"failed enter {exc.errno}\n".encode())
-        else:
-            init.run(channel, plan, *streams, "/proc/1", status)
-    finally:
-        os._exit(0)
-
-
-def _enter(inside: str) -> None:
-    """Join each namespace that differs from ours."""
-    opened = [(os.open(f"{inside}/ns/{name}", os.O_RDONLY), f"/proc/self/ns/{name}", kind) for name, kind in _NAMESPACES]
-    for descriptor, own, kind in opened:
-        theirs = os.fstat(descriptor)
-        # After the last one, mnt, /proc is the sandbox's; each is compared before it is joined.
-        mine = os.stat(own)
-        if (theirs.st_dev, theirs.st_ino) != (mine.st_dev, mine.st_ino):
-            kernel.setns(descriptor, kind)
-    for descriptor, _, _ in opened:
-        os.close(descriptor)
-    os.chdir("/")
-
-
-def _give_up_privileges(spec: SandboxSpec, program: bytes) -> None:
-    kernel.clear_bounding_set()
-    if os.getuid() == 0:
-        os.setgroups([])
-        os.setresgid(spec.gid, spec.gid, spec.gid)
-        os.setresuid(spec.uid, spec.uid, spec.uid)
-    kernel.drop_capabilities()
-    kernel.set_undumpable()
-    kernel.die_with_parent()
-    kernel.set_no_new_privileges()
-    kernel.load_filter(program)
-
-
-def _bind_to_processors(cpus: float) -> None:
-    """The fallback for a share of time: that many whole processors."""
-    usable = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, usable[: max(1, min(len(usable), round(cpus + 0.499)))])
-
-
-def _close_strangers(keep: set[int]) -> None:
-    """Everything the keeper had open but what init needs."""
-    last = 2
-    for descriptor in sorted(keep):
-        os.closerange(last + 1, descriptor)
-        last = descriptor
-    os.closerange(last + 1, 65536)
+        self._joiner.end()
+        self._joiner.group.destroy()
 
 
 def _marked_processes() -> Iterator[tuple[str, int]]:
@@ -356,9 +276,16 @@ def _marked_processes() -> Iterator[tuple[str, int]]:
                 yield arguments.partition(mark)[2].partition(b"\0")[0].decode(), int(entry.name)
 
 
+def _who_i_am() -> str:
+    """A name for this process that no later one has: as the id of its group."""
+    return f"k{os.getpid()}-{start_ticks(os.getpid())}"
+
+
+def _lives(keeper: str) -> bool:
+    pid, _, ticks = keeper.removeprefix("k").partition("-")
+    return pid.isdigit() and str(start_ticks(int(pid))) == ticks
+
+
 def _pids_of(name: str) -> list[int]:
     return [pid for marked, pid in _marked_processes() if marked == name]
 
-
-if sys.platform != "linux":
-    raise failed_to_make("bubblewrap", "it exists on Linux only")

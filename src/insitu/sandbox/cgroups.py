@@ -1,10 +1,16 @@
 """Control groups for a sandbox that no engine makes them for.
 
 Where this machine grants them: version 2 when its controllers are there, else
-version 1, controller by controller. A group is `insitu/<sandbox>` below the
-topmost group that we may write to: as root the root group (v2) or our own (v1),
-as a user what systemd delegated. What is not granted is said by `probe`, and
-the caller falls back to rlimits.
+version 1, controller by controller. A group is `insitu/<id>` below the topmost
+group that we may write to: as root the root group (v2) or our own (v1), as a
+user what systemd delegated. What is not granted is said by `probe`, and the
+caller falls back to rlimits.
+
+A process that moves into a group waits for every processor to pass a quiescent
+state: 20 ms and more, as much as all the rest of a start. So a keeper makes a
+group and moves its fork in while nobody waits, and the group gets its limits
+and its name later. The name is an empty group below it, `name.<sandbox>`:
+version 2 can't rename, and so a group is found by name without anybody's files.
 
 Sources: the kernel's Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/.
 """
@@ -21,6 +27,7 @@ from pathlib import Path
 from insitu.sandbox.spec import Limits
 
 _PARENT = "insitu"
+_LABEL = "name."
 _MOUNTS = Path("/sys/fs/cgroup")
 _PERIOD_US = 100_000  # of the CPU quota; the kernel's default
 
@@ -50,6 +57,23 @@ class Group:
         for folder in set(self.folders.values()):
             _write(folder / "cgroup.procs", "0")
 
+    def assign(self, name: str, limits: Limits) -> None:
+        """From now on it is the sandbox of that name that is limited here.
+
+        Raises:
+            OSError: the machine said it could, and now can't.
+        """
+        if not self.folders:
+            return
+        (_labelled(self.folders) / f"{_LABEL}{name}").mkdir()
+        for controller, folder in self.folders.items():
+            for file, value in _settings(self.version, controller, limits):
+                _write(folder / file, value)
+        # Where the kernel counts swap apart; without this, pages go there and the limit says little.
+        for file, value in (("memory.swap.max", "0"), ("memory.swappiness", "0"), ("memory.oom.group", "1")):
+            with contextlib.suppress(OSError, KeyError):
+                _write(self.folders["memory"] / file, value)
+
     def memory_kills(self) -> int:
         folder = self.folders.get("memory")
         if folder is None:
@@ -59,7 +83,9 @@ class Group:
 
     def destroy(self) -> bool:
         """Kill what is inside and remove the groups. Whether they are gone."""
-        return all([_remove(folder) for folder in set(self.folders.values())])
+        # The labelled one last: while it is there, the rest can be found again.
+        ordered = sorted(set(self.folders.values()), key=lambda folder: folder == _labelled(self.folders))
+        return all([_remove(folder) for folder in ordered])
 
 
 def find_hierarchy(mounts: Path = _MOUNTS, own: str | None = None) -> Hierarchy:
@@ -79,39 +105,43 @@ def find_hierarchy(mounts: Path = _MOUNTS, own: str | None = None) -> Hierarchy:
     return Hierarchy(1 if parents else 0, parents)
 
 
-def make_group(hierarchy: Hierarchy, name: str, limits: Limits) -> Group:
-    """The sandbox's groups, with its limits set.
+def make_group(hierarchy: Hierarchy, keeper: str) -> Group:
+    """Empty groups for the keeper of that id, without limits yet.
 
     Raises:
         OSError: the machine said it could, and now can't. Nothing is left.
     """
-    folders = {controller: parent / _PARENT / name for controller, parent in hierarchy.parents.items()}
-    group = Group(hierarchy.version, folders)
+    group = _group(hierarchy, keeper)
     try:
-        for folder in set(folders.values()):
+        for folder in set(group.folders.values()):
             folder.mkdir(exist_ok=True)
-        for controller, folder in folders.items():
-            for file, value in _settings(hierarchy.version, controller, limits):
-                _write(folder / file, value)
     except OSError:
         group.destroy()
         raise
-    # Where the kernel counts swap apart; without this, pages go there and the limit says little.
-    for file, value in (("memory.swap.max", "0"), ("memory.swappiness", "0"), ("memory.oom.group", "1")):
-        with contextlib.suppress(OSError, KeyError):
-            _write(folders["memory"] / file, value)
     return group
 
 
-def group_of(hierarchy: Hierarchy, name: str) -> Group:
-    """The groups of that name, whether they exist or not."""
-    return Group(hierarchy.version, {c: parent / _PARENT / name for c, parent in hierarchy.parents.items()})
-
-
-def names_of_groups(hierarchy: Hierarchy) -> Iterator[str]:
+def find_groups(hierarchy: Hierarchy) -> Iterator[tuple[str, str, Group]]:
+    """(the keeper's id, the sandbox's name or nothing, its groups) of all that exist."""
+    keepers: set[str] = set()
     for parent in set(hierarchy.parents.values()):
         with contextlib.suppress(OSError):
-            yield from (entry.name for entry in os.scandir(parent / _PARENT) if entry.is_dir())
+            keepers |= {entry.name for entry in os.scandir(parent / _PARENT) if entry.is_dir()}
+    for keeper in sorted(keepers):
+        group = _group(hierarchy, keeper)
+        names: list[str] = []
+        with contextlib.suppress(OSError):
+            names = [entry.name for entry in os.scandir(_labelled(group.folders)) if entry.name.startswith(_LABEL)]
+        yield keeper, names[0].removeprefix(_LABEL) if names else "", group
+
+
+def _group(hierarchy: Hierarchy, keeper: str) -> Group:
+    return Group(hierarchy.version, {c: parent / _PARENT / keeper for c, parent in hierarchy.parents.items()})
+
+
+def _labelled(folders: Mapping[str, Path]) -> Path:
+    """The folder that carries the name: of the controller that costs least."""
+    return folders.get("pids") or next(iter(folders.values()))
 
 
 def _settings(version: int, controller: str, limits: Limits) -> list[tuple[str, str]]:
@@ -160,6 +190,8 @@ def _remove(folder: Path) -> bool:
             for pid in (folder / "cgroup.procs").read_text().split():
                 if int(pid) != os.getpid():
                     os.kill(int(pid), 9)
+            for child in folder.glob(f"{_LABEL}*"):
+                child.rmdir()
         try:
             folder.rmdir()
         except FileNotFoundError:

@@ -121,7 +121,7 @@ def _needed() -> list[Path]:
 
 def _open_the_way(needed: list[Path], folders: list[Path]) -> None:
     """Lay an empty folder over each closed one, with what is needed below it bound where it was."""
-    closed = {path: folder for path in [*needed, *folders] if (folder := _first_closed(path)) not in (None, path)}
+    closed = {path: folder for path in [*needed, *folders] if (folder := _first_closed(path)) is not None}
     if not closed:
         return
     kernel.unshare(kernel.CLONE_NEWNS)
@@ -142,8 +142,8 @@ def _open_the_way(needed: list[Path], folders: list[Path]) -> None:
 
 
 def _first_closed(path: Path) -> Path | None:
-    """The topmost folder on the way that others may not pass."""
-    for folder in (*reversed(path.parents), path):
+    """The topmost folder on the way to it that others may not pass."""
+    for folder in reversed(path.parents):
         if not folder.stat().st_mode & stat.S_IXOTH:
             return folder
     return None

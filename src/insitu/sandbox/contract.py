@@ -23,11 +23,12 @@ What every implementation promises, and the contract suite tries on each:
 from __future__ import annotations
 
 import importlib
+import json
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from insitu.domain.errors import InsituError, InvalidInputError, UnavailableError
 from insitu.sandbox.spec import SandboxSpec
@@ -45,6 +46,19 @@ class SandboxSettings:
     bwrap: str = "bwrap"
     podman: str = "podman"
     docker_socket: Path = Path("/var/run/docker.sock")
+
+    def to_json(self) -> str:
+        return json.dumps({name: str(getattr(self, name)) for name in self.__dataclass_fields__})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Raises InvalidInputError: these are not settings."""
+        try:
+            fields: dict[str, str] = json.loads(text)
+            paths = {name: Path(fields.pop(name)) for name in ("state_dir", "docker_socket")}
+            return cls(**paths, **fields)  # type: ignore[arg-type]
+        except (ValueError, TypeError, KeyError) as exc:
+            raise InvalidInputError("these are not a sandbox's settings", why=type(exc).__name__) from exc
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +98,14 @@ class Sandbox(Protocol):
 
     def probe(self) -> Capabilities:
         """Whether it works here, by trying, and which limits it enforces how. Raises nothing."""
+        ...
+
+    def prepare(self) -> None:
+        """What a start needs and no spec decides, done ahead by a process that will start one. May be left out."""
+        ...
+
+    def unprepare(self) -> None:
+        """Undo `prepare`, when nothing will be started after all. Idempotent."""
         ...
 
     def start(self, spec: SandboxSpec, room: Path, stdout: int, stderr: int) -> Started:

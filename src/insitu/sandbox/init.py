@@ -29,6 +29,7 @@ import os
 import resource
 import select
 import signal
+import sys
 
 GATE = "/run/insitu/gate.sock"
 CHANNEL = "/run/insitu/keeper.sock"
@@ -411,21 +412,31 @@ class _Forwarder:
 # --- as a program, in a container ----------------------------------------------------------------
 
 
-def main():
-    """Pid 1 of a container: fetch plan and descriptors from the keeper, then `run`."""
+def receive_plan(channel):
+    """(plan, stdout, stderr) as `plan.send_plan` sent them; None when the keeper went away instead."""
     import json
 
+    data, extra, _, _ = channel.recvmsg(_BUFFER, _socket.CMSG_SPACE(8), _socket.MSG_CMSG_CLOEXEC)
+    if not data:
+        return None
+    stdout, stderr = (int.from_bytes(extra[0][2][at : at + 4], sys.byteorder) for at in (0, 4))
+    while b"\n" not in data or len(data.partition(b"\n")[2]) < int(data.partition(b"\n")[0]):
+        part = channel.recv(_BUFFER)
+        if not part:
+            return None
+        data += part
+    return json.loads(data.partition(b"\n")[2]), stdout, stderr
+
+
+def main():
+    """Pid 1 of a container: fetch plan and descriptors from the keeper, then `run`."""
     channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     channel.connect(CHANNEL)
-    size = _socket.CMSG_SPACE(8)
-    data, extra, _, _ = channel.recvmsg(_BUFFER, size, _socket.MSG_CMSG_CLOEXEC)
-    descriptors = [int.from_bytes(extra[0][2][at : at + 4], "little") for at in (0, 4)]
-    length = int(data.partition(b"\n")[0])
-    data = data.partition(b"\n")[2]
-    while len(data) < length:
-        data += channel.recv(_BUFFER)
+    received = receive_plan(channel)
+    if received is None:
+        return
     status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
-    run(channel, json.loads(data), *descriptors, "/proc/self", status)
+    run(channel, *received, "/proc/self", status)
 
 
 if __name__ == "__main__":

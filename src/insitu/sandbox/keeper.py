@@ -1,9 +1,10 @@
 """The process that stands beside one sandbox, whatever becomes of the agent.
 
-    python -m insitu.sandbox.keeper < request
+    python -m insitu.sandbox.keeper [sandbox settings] < request
 
 It waits for one line of JSON on stdin, so that it can be started ahead of time
-and its own start costs no job anything; when stdin ends first, it ends. From
+and its own start costs no job anything; told which sandbox to expect, it also
+prepares that. When stdin ends first, it ends. From
 then on it needs nobody: it is in a session of its own, keeps all it knows in
 the folder that the request names, and does six things in this order:
 
@@ -34,17 +35,21 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from insitu.domain.errors import InsituError, InvalidInputError
-from insitu.sandbox.contract import SANDBOXES, Sandbox, SandboxSettings, Started, open_sandbox
+from insitu.sandbox.contract import Sandbox, SandboxSettings, Started, open_sandbox
+from insitu.sandbox.processes import start_ticks
 from insitu.sandbox.spec import Reason, SandboxResult, SandboxSpec
 
 _SELFTEST_WAIT_S = 60
 """A busy machine may be slow to start an engine's container; an end is needed all the same."""
+_LONGEST_WAIT_S = 86400
+"""epoll counts milliseconds in 31 bits; a service may be given more time than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +68,8 @@ class KeeperRequest:
             "spec": json.loads(self.spec.to_json()),
             "sandbox": self.sandbox,
             "state_dir": str(self.state_dir),
+            "settings": json.loads(self.settings.to_json()),
             "streams_socket": str(self.streams_socket) if self.streams_socket else None,
-            "settings": {
-                "state_dir": str(self.settings.state_dir),
-                "bwrap": self.settings.bwrap,
-                "podman": self.settings.podman,
-                "docker_socket": str(self.settings.docker_socket),
-            },
         }
         return json.dumps(fields)
 
@@ -78,34 +78,31 @@ class KeeperRequest:
         """Raises InvalidInputError: it is not a request."""
         try:
             fields: dict[str, Any] = json.loads(text)
-            settings = fields["settings"]
             streams = fields["streams_socket"]
             return cls(
                 spec=SandboxSpec.from_json(json.dumps(fields["spec"])),
                 sandbox=fields["sandbox"],
                 state_dir=Path(fields["state_dir"]),
-                settings=SandboxSettings(
-                    state_dir=Path(settings["state_dir"]),
-                    bwrap=settings["bwrap"],
-                    podman=settings["podman"],
-                    docker_socket=Path(settings["docker_socket"]),
-                ),
+                settings=SandboxSettings.from_json(json.dumps(fields["settings"])),
                 streams_socket=Path(streams) if streams else None,
             )
         except (ValueError, TypeError, KeyError) as exc:
             raise InvalidInputError("this is not a keeper's request", code="bad-request", why=type(exc).__name__) from exc
 
 
-def main() -> int:
-    _warm_up()
-    line = sys.stdin.readline()
-    if not line:
-        return 0  # nobody needs this keeper any more
-    request = KeeperRequest.from_json(line)
+def main(arguments: Sequence[str]) -> int:
     stop = _stop_on_signal()
+    ready = _prepare(*arguments) if arguments else None
+    line = sys.stdin.readline()
+    request = KeeperRequest.from_json(line) if line else None
+    if ready is not None and (request is None or request.sandbox != ready.name):
+        ready.unprepare()
+        ready = None
+    if request is None:
+        return 0  # nobody needs this keeper any more
     request.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     _write_whole(request.state_dir / "keeper.json", json.dumps(_who_i_am(request)))
-    sandbox = open_sandbox(request.sandbox, request.settings)
+    sandbox = ready or open_sandbox(request.sandbox, request.settings)
     try:
         result = _keep(request, sandbox, stop)
     except (InsituError, OSError) as exc:
@@ -118,24 +115,12 @@ def main() -> int:
     return 0
 
 
-def start_ticks(pid: int) -> int | None:
-    """When that process started, in ticks since boot (proc(5), field 22); None: there is none."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else int(fields[19])
-
-
-def _warm_up() -> None:
-    """Import what the start will need, while nobody waits."""
-    import importlib
-
-    for where in list(SANDBOXES.values())[2:]:
-        module = importlib.import_module(where.partition(":")[0])
-        if hasattr(module, "warm_up"):
-            module.warm_up()
+def _prepare(expected: str, settings: str) -> Sandbox:
+    """The sandbox that will be asked for, as ready as it can be, while nobody waits."""
+    sandbox = open_sandbox(expected, SandboxSettings.from_json(settings))
+    with contextlib.suppress(InsituError, OSError):  # what is wrong is said when it is asked for
+        sandbox.prepare()
+    return sandbox
 
 
 def _stop_on_signal() -> socket.socket:
@@ -161,7 +146,7 @@ def _who_i_am(request: KeeperRequest) -> dict[str, Any]:
         "start_ticks": start_ticks(pid),
         "sandbox": request.sandbox,
         "name": request.spec.name,
-        "settings": json.loads(request.to_json())["settings"],
+        "settings": json.loads(request.settings.to_json()),
     }
 
 
@@ -226,7 +211,8 @@ class _Watch:
         selector.register(self._started.channel, selectors.EVENT_READ)
         selector.register(self._stop, selectors.EVENT_READ)
         while True:
-            ready = {key.fileobj for key, _ in selector.select(max(0.0, self._deadline - time.monotonic()))}
+            left_s = max(0.0, self._deadline - time.monotonic())
+            ready = {key.fileobj for key, _ in selector.select(min(left_s, _LONGEST_WAIT_S))}
             if self._started.channel in ready and not self._hear():
                 return self._result()
             if self._stop in ready:
@@ -324,4 +310,4 @@ def _write_whole(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -22,7 +22,8 @@ from pathlib import Path
 
 from insitu.domain.errors import ConflictError, InsituError, UnavailableError
 from insitu.sandbox.contract import SandboxSettings, open_sandbox
-from insitu.sandbox.keeper import KeeperRequest, start_ticks
+from insitu.sandbox.keeper import KeeperRequest
+from insitu.sandbox.processes import start_ticks
 from insitu.sandbox.spec import Reason, SandboxResult
 
 _REFILL_AFTER_S = 0.3
@@ -63,13 +64,17 @@ class KeeperPool:
     Args:
         size: how many wait at a time.
         python: the interpreter to run them with, and its options.
-        settings: only keepers for these are handed out.
+        settings: what they prepare for; a request may name others, and then starts later.
+        sandbox: what they prepare; unless told, what the last request asked for.
     """
 
-    def __init__(self, size: int, python: Sequence[str], settings: SandboxSettings) -> None:
+    def __init__(
+        self, size: int, python: Sequence[str], settings: SandboxSettings, sandbox: str | None = None
+    ) -> None:
         self._size = size
         self._command = [*python, "-P", "-m", "insitu.sandbox.keeper"]
         self._settings = settings
+        self._expected = sandbox
         self._lock = threading.Lock()
         self._waiting: list[subprocess.Popen[str]] = []
         self._refill: threading.Timer | None = None
@@ -85,6 +90,7 @@ class KeeperPool:
         """
         if (request.state_dir / "keeper.json").exists():
             raise ConflictError(f"the sandbox {request.spec.name} was started already", hint="adopt it")
+        self._expected = request.sandbox
         for _ in range(3):
             child = self._take()
             assert child.stdin is not None
@@ -144,9 +150,10 @@ class KeeperPool:
                 self._waiting.append(self._spawn())
 
     def _spawn(self) -> subprocess.Popen[str]:
+        prepared = [self._expected, self._settings.to_json()] if self._expected else []
         # Its stderr is the agent's log: what it says there is ours, never the job's.
         return subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True, cwd="/"
+            [*self._command, *prepared], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True, cwd="/"
         )
 
 
@@ -161,6 +168,6 @@ def _lost(state_dir: Path) -> SandboxResult:
     """The keeper is gone and left no result: end what may be left, and say so."""
     with contextlib.suppress(OSError, ValueError, KeyError, InsituError):
         known = json.loads((state_dir / "keeper.json").read_text())
-        fields = {k: (v if k in ("bwrap", "podman") else Path(v)) for k, v in known["settings"].items()}
-        open_sandbox(known["sandbox"], SandboxSettings(**fields)).destroy(known["name"])
+        settings = SandboxSettings.from_json(json.dumps(known["settings"]))
+        open_sandbox(known["sandbox"], settings).destroy(known["name"])
     return SandboxResult(Reason.LOST, detail="its keeper ended without a result")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import array
+import json
+import socket
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -30,8 +33,20 @@ def make_plan(spec: SandboxSpec, binds: Iterable[str], enforced: Mapping[str, st
         "writable": [*(mount.target for mount in spec.mounts if mount.writable), *SCRATCH_TARGETS],
         "read_only": ["/", *sorted({*read_only, *spec.selftest})],
         "mountinfo": None,
+        "uid": spec.uid,
+        "gid": spec.gid,
+        "cpus": spec.limits.cpus,
         "rlimits": _rlimits(spec, enforced),
     }
+
+
+def send_plan(channel: socket.socket, plan: Mapping[str, Any], stdout: int, stderr: int) -> None:
+    """To an init that waits for it in `init.receive_plan`."""
+    data = json.dumps(plan).encode()
+    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [stdout, stderr]))
+    sent = channel.sendmsg([b"%d\n" % len(data)], [rights])
+    assert sent
+    channel.sendall(data)
 
 
 def _rlimits(spec: SandboxSpec, enforced: Mapping[str, str]) -> list[tuple[str, int]]:

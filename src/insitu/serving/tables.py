@@ -8,7 +8,7 @@ column of integers is an error here, where MLflow cuts it off.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,40 +159,41 @@ def _frame_table(columns: Mapping[str, Sequence[Any]], sig: Signature) -> Table:
 
 
 def _typed(values: Sequence[Any], column: Column) -> Any:
-    """The values of one column as an array of its type."""
+    """The values of one column as an array of its type.
+
+    Raises:
+        RequestError: one isn't of it.
+    """
     try:
-        if column.type == "any":
-            return _guessed(values)
-        if column.type == "string":
-            return _texts(values)
-        if column.type in ("integer", "long"):
-            return _integers(values, column.dtype)
-        if column.type == "boolean":
-            return _booleans(values)
-        if column.type in ("float", "double"):
-            filled = [float("nan") if value is None else value for value in values]
-            return np.array(filled, dtype=column.dtype)
-        return np.array(values, dtype=column.dtype)
+        block = _CASTS.get(column.type, _cast)(values, column.dtype)
     except (ValueError, TypeError, OverflowError) as exc:
         raise _not_of_type(column) from exc
+    if block.ndim != 1:  # lists in the place of values
+        raise _not_of_type(column)
+    return block
 
 
 def _not_of_type(column: Column) -> RequestError:
     return RequestError(
-        "Data is not compatible with model signature. "
-        f"Failed to convert column {column.name} to type '{column.dtype}'."
+        f"Data is not compatible with model signature. Failed to convert column {column.name} to type '{column.dtype}'."
     )
 
 
-def _guessed(values: Sequence[Any]) -> Any:
+def _cast(values: Sequence[Any], dtype: str) -> Any:
+    return np.array(values, dtype=dtype)
 
+
+def _floats(values: Sequence[Any], dtype: str) -> Any:
+    return np.array([float("nan") if value is None else value for value in values], dtype=dtype)
+
+
+def _guessed(values: Sequence[Any], dtype: str) -> Any:
     if any(isinstance(value, str) for value in values):
         return np.array(values, dtype=object)
-    return np.array([float("nan") if value is None else value for value in values], dtype=np.float64)
+    return _floats(values, dtype)
 
 
-def _texts(values: Sequence[Any]) -> Any:
-
+def _texts(values: Sequence[Any], _: str) -> Any:
     if not all(value is None or isinstance(value, str) for value in values):
         raise TypeError
     block = np.empty(len(values), dtype=object)
@@ -201,18 +202,26 @@ def _texts(values: Sequence[Any]) -> Any:
 
 
 def _integers(values: Sequence[Any], dtype: str) -> Any:
-
     exact = [int(value) for value in values]
     # int("7") and int(True) are what a cast gives too; a fraction must not vanish in silence.
-    if any(
-        isinstance(value, (float, np.floating)) and whole != value for whole, value in zip(exact, values, strict=True)
-    ):
+    pairs = zip(exact, values, strict=True)
+    if any(isinstance(value, (float, np.floating)) and whole != value for whole, value in pairs):
         raise ValueError
     return np.array(exact, dtype=dtype)
 
 
-def _booleans(values: Sequence[Any]) -> Any:
-
+def _booleans(values: Sequence[Any], _: str) -> Any:
     if not all(value is True or value is False or value in (0, 1) for value in values):
         raise ValueError
     return np.array([bool(value) for value in values], dtype=np.bool_)
+
+
+_CASTS: Mapping[str, Callable[[Sequence[Any], str], Any]] = {
+    "any": _guessed,
+    "string": _texts,
+    "integer": _integers,
+    "long": _integers,
+    "boolean": _booleans,
+    "float": _floats,
+    "double": _floats,
+}

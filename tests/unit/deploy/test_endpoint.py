@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -35,7 +36,7 @@ class Revision(http.server.BaseHTTPRequestHandler):
     """Stands for a serving process: answers with its name and what it was asked."""
 
     protocol_version = "HTTP/1.1"
-    server: RevisionServer
+    server: RevisionServer  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def do_GET(self) -> None:
         self.server.heads.append(str(self.headers))
@@ -137,7 +138,7 @@ class Endpoint:
 
 
 @contextmanager
-def running(folder: Path, **settings: Path) -> Iterator[Endpoint]:
+def running(folder: Path, **settings: Any) -> Iterator[Endpoint]:
     state = EndpointState("wards", **settings)
     write_whole(folder / "endpoint.json", state.to_json().encode())
     listener = take_address("127.0.0.1", 0, ())

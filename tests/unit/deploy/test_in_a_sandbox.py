@@ -84,14 +84,12 @@ def models(trained, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import mlflow.sklearn
         from mlflow.models import infer_signature
+        from mlflow.sklearn import save_model
 
         signature = infer_signature(TABLE.data, trained.predict(TABLE.data))
         for name in ("skops", "cloudpickle"):
-            mlflow.sklearn.save_model(
-                trained, folder / name, signature=signature, serialization_format=name, pip_requirements=[]
-            )
+            save_model(trained, folder / name, signature=signature, serialization_format=name, pip_requirements=[])
     for path in [folder, *folder.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
     return folder

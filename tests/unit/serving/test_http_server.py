@@ -58,6 +58,12 @@ def on_bench(work: Callable[[Bench], Awaitable[None]], folder: Path, limits: Lim
     asyncio.run(run())
 
 
+async def until(is_true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not is_true():  # noqa: ASYNC110 - the server tells nobody what is waited for
+            await asyncio.sleep(0.001)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)  # the address of a unix socket has 108 bytes
@@ -93,7 +99,7 @@ def test_what_could_be_read_in_two_ways_is_refused_and_closed(folder, raw, statu
     async def work(bench: Bench) -> None:
         answer = await bench.say(raw + b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 %d " % status)
-        assert answer.count(b"HTTP/1.1 ") == 1
+        assert answer.count(b"Content-Length") == 1
         assert not bench.asked
 
     on_bench(work, folder)
@@ -172,8 +178,7 @@ def test_more_connections_than_allowed_are_told_so(folder):
         for _ in range(2):
             _, writer = await bench.connect()
             writer.write(GET + b"\r\n")
-        while len(bench.asked) < 2:
-            await asyncio.sleep(0)
+        await until(lambda: len(bench.asked) == 2)
         assert (await bench.say(b"")).startswith(b"HTTP/1.1 503 ")
 
     on_bench(work, folder, Limits(connections=2))
@@ -184,19 +189,16 @@ def test_many_large_bodies_at_once_are_bounded_and_the_room_comes_back(folder):
         whole = POST + b"Content-Length: 600\r\n\r\n"
         reader, writer = await bench.connect()
         writer.write(whole)
-        while bench.server.held_bytes == 0:
-            await asyncio.sleep(0)
+        await until(lambda: bench.server.held_bytes > 0)
         assert (await bench.say(whole + b"x" * 600)).startswith(b"HTTP/1.1 503 ")
         writer.write(b"x" * 600)
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
         assert bench.server.held_bytes == 0
         _, gone = await bench.connect()
         gone.write(whole)
-        while bench.server.held_bytes == 0:
-            await asyncio.sleep(0)
+        await until(lambda: bench.server.held_bytes > 0)
         gone.close()
-        while bench.server.held_bytes:
-            await asyncio.sleep(0)
+        await until(lambda: bench.server.held_bytes == 0)
 
     on_bench(work, folder, Limits(bodies_bytes=1000))
 
@@ -207,8 +209,7 @@ def test_draining_answers_what_was_asked_and_takes_nothing_new(folder):
         reader, writer = await bench.connect()
         idle, _ = await bench.connect()
         writer.write(GET + b"\r\n")
-        while not bench.held:
-            await asyncio.sleep(0)
+        await until(lambda: bool(bench.held))
         draining = asyncio.create_task(bench.server.drain(20))
         assert await asyncio.wait_for(idle.read(), 20) == b""
         assert not draining.done()

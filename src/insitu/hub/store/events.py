@@ -15,18 +15,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import orjson
 from pydantic import TypeAdapter
-from sqlalchemy import select, update
+from sqlalchemy import Insert, bindparam, insert, select, update
 
 from insitu.domain.errors import ConflictError, DeniedError, NotFoundError
 from insitu.domain.jobs import JobState
 from insitu.hub.store import job_states, outputs, stream
 from insitu.hub.store.job_states import AttemptHead
-from insitu.hub.store.session import ReadSession, WriteSession
-from insitu.hub.store.tables import JobEventsRow, JobKeptRow, JobRow, JobValueRow
+from insitu.hub.store.session import ReadSession, WriteSession, insert_into
+from insitu.hub.store.tables import JobEventsRow, JobKeptRow, JobRow, JobValueRow, table_of
 from insitu.wire.events import (
     LOCAL_RUN,
     DecisionEvent,
@@ -40,6 +41,48 @@ from insitu.wire.events import (
 )
 
 _EVENTS = TypeAdapter(list[Event])
+
+# Made once: putting such a statement together costs more than running it, and this is the hub's hottest path.
+_JOBS = table_of(JobRow)
+_HEAD = (
+    select(
+        _JOBS.c.id,
+        _JOBS.c.site,
+        _JOBS.c.attempt,
+        _JOBS.c.fence,
+        _JOBS.c.state,
+        _JOBS.c.last_seq,
+        _JOBS.c.cursor,
+        _JOBS.c.retries,
+        _JOBS.c.cancel_requested,
+    )
+    .where(_JOBS.c.id == bindparam("job"))
+    .with_for_update()
+)
+_MOVE = (
+    update(_JOBS)
+    .where(_JOBS.c.id == bindparam("job"))
+    .values(
+        last_seq=bindparam("to_seq"),
+        cursor=bindparam("to_cursor"),
+        egress_bytes=_JOBS.c.egress_bytes + bindparam("more"),
+    )
+)
+_KEEP = insert(table_of(JobEventsRow))
+
+
+@cache
+def _put_value(*, on_postgres: bool) -> Insert:
+    put = insert_into(JobValueRow, on_postgres=on_postgres)
+    changes = {"number": put.excluded.number, "text": put.excluded.text}
+    return put.on_conflict_do_update(index_elements=["job_id", "kind", "key"], set_=changes)
+
+
+@cache
+def _count(*, on_postgres: bool) -> Insert:
+    put = insert_into(JobKeptRow, on_postgres=on_postgres)
+    total = {"count": JobKeptRow.count + put.excluded.count}
+    return put.on_conflict_do_update(index_elements=["job_id", "what"], set_=total)
 
 
 def append(session: WriteSession, site: str, batch: EventBatch, *, now: datetime) -> int:
@@ -58,15 +101,13 @@ def append(session: WriteSession, site: str, batch: EventBatch, *, now: datetime
     # A failed attempt that is tried again took the job to its next fence: what is left here is of the past.
     requeued = state is JobState.QUEUED
     _keep(session, head, shown, batch, now)
-    session.change(
-        update(JobRow)
-        .where(JobRow.id == head.job_id)
-        .values(
-            last_seq=0 if requeued else last_seq,
-            cursor=head.cursor + shown.count,
-            egress_bytes=JobRow.egress_bytes + batch.size_bytes,
-        )
-    )
+    moved = {
+        "job": head.job_id,
+        "to_seq": 0 if requeued else last_seq,
+        "to_cursor": head.cursor + shown.count,
+        "more": batch.size_bytes,
+    }
+    session.change(_MOVE, moved)
     session.wake(stream.topic(head.job_id))
     return last_seq
 
@@ -81,18 +122,7 @@ class _Shown:
 
 
 def _head(session: ReadSession, job_id: str) -> AttemptHead | None:
-    query = select(
-        JobRow.id,
-        JobRow.site,
-        JobRow.attempt,
-        JobRow.fence,
-        JobRow.state,
-        JobRow.last_seq,
-        JobRow.cursor,
-        JobRow.retries,
-        JobRow.cancel_requested,
-    ).where(JobRow.id == job_id)
-    row = session.rows(query.with_for_update()).one_or_none()
+    row = session.rows(_HEAD, {"job": job_id}).one_or_none()
     return None if row is None else AttemptHead(row[0], row[1], row[2], row[3], JobState(row[4]), *row[5:])
 
 
@@ -193,7 +223,7 @@ def _keep(session: WriteSession, head: AttemptHead, shown: _Shown, batch: EventB
     if shown.count == 0:
         return
     session.change(
-        session.insert(JobEventsRow),
+        _KEEP,
         {
             "job_id": head.job_id,
             "first_cursor": head.cursor + 1,
@@ -223,14 +253,10 @@ def _keep_values(
         for (kind, key), value in words.items()
     ]
     if rows:
-        insert = session.insert(JobValueRow)
-        changes = {"number": insert.excluded.number, "text": insert.excluded.text}
-        session.change(insert.on_conflict_do_update(index_elements=["job_id", "kind", "key"], set_=changes), rows)
+        session.change(_put_value(on_postgres=session.on_postgres), rows)
 
 
 def _count_kept(session: WriteSession, job_id: str, kept: dict[str, int]) -> None:
     rows = [{"job_id": job_id, "what": what, "count": count} for what, count in kept.items()]
     if rows:
-        insert = session.insert(JobKeptRow)
-        total = {"count": JobKeptRow.count + insert.excluded.count}
-        session.change(insert.on_conflict_do_update(index_elements=["job_id", "what"], set_=total), rows)
+        session.change(_count(on_postgres=session.on_postgres), rows)

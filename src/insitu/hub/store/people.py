@@ -6,16 +6,26 @@ import hashlib
 import secrets
 from datetime import datetime, timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 
 from insitu.hub.access import Actor
 from insitu.hub.store.session import ReadSession, WriteSession
-from insitu.hub.store.tables import PersonRow, TokenRow
+from insitu.hub.store.tables import PersonRow, TokenRow, table_of
 from insitu.wire.keys import VerifyKey
 from insitu.wire.people import NewToken, Role, TokenView
 
 PREFIX = "insitu_"
 _NOTE_USE_EVERY = timedelta(minutes=5)
+
+# Made once: every request of every person asks for it.
+_TOKENS, _PEOPLE = table_of(TokenRow), table_of(PersonRow)
+_KNOWN = (
+    select(_TOKENS.c.name, _TOKENS.c.role, _TOKENS.c.last_used_at, _PEOPLE.c.fingerprint)
+    .outerjoin(_PEOPLE, _PEOPLE.c.name == _TOKENS.c.name)
+    .where(
+        _TOKENS.c.hash == bindparam("token"), _TOKENS.c.revoked_at.is_(None), _TOKENS.c.expires_at > bindparam("now")
+    )
+)
 
 
 def hash_of(token: str) -> str:
@@ -39,11 +49,7 @@ def create_token(session: WriteSession, name: str, role: Role, *, days: int, now
 
 def actor_of(session: ReadSession, token: str, *, now: datetime) -> tuple[Actor, bool] | None:
     """Whose token this is and whether its use should be noted; None: nobody's that is good now."""
-    found = session.rows(
-        select(TokenRow.name, TokenRow.role, TokenRow.last_used_at, PersonRow.fingerprint)
-        .outerjoin(PersonRow, PersonRow.name == TokenRow.name)
-        .where(TokenRow.hash == hash_of(token), TokenRow.revoked_at.is_(None), TokenRow.expires_at > now)
-    ).one_or_none()
+    found = session.rows(_KNOWN, {"token": hash_of(token), "now": now}).one_or_none()
     if found is None:
         return None
     name, role, used_at, fingerprint = found

@@ -53,7 +53,8 @@ class ReadSession:
     def rows(self, statement: Executable, parameters: Any = None) -> Result[*tuple[Any, ...]]: ...
 
     def rows(self, statement: Executable, parameters: Any = None) -> Result[*tuple[Any, ...]]:
-        return self._session.execute(statement, parameters)
+        # Rows as they are now: what an earlier look kept in memory may have been changed since by `change`.
+        return self._session.execute(statement, parameters, execution_options={"populate_existing": True})
 
     @property
     def on_postgres(self) -> bool:
@@ -69,7 +70,7 @@ class WriteSession(ReadSession):
 
     def change(self, statement: Executable, parameters: Any = None) -> int:
         """Run a change and return how many rows it touched: 0 means that somebody was faster."""
-        result = self._session.execute(statement, parameters)
+        result = self._session.execute(statement, parameters, execution_options={"synchronize_session": False})
         return result.rowcount if isinstance(result, CursorResult) else 0
 
     def add(self, row: tables.Base) -> None:
@@ -78,7 +79,7 @@ class WriteSession(ReadSession):
 
     def insert(self, table: type[tables.Base]) -> sqlite.Insert | postgresql.Insert:
         """An insert that knows `on_conflict_…`, in this database's dialect."""
-        return postgresql.insert(table) if self.on_postgres else sqlite.insert(table)
+        return insert_into(table, on_postgres=self.on_postgres)
 
     def wake(self, topic: str) -> None:
         """Tell whoever waits for `topic`, once this is committed."""
@@ -88,6 +89,10 @@ class WriteSession(ReadSession):
         """Until the end of this transaction nobody else passes here. SQLite has one writer anyway."""
         if self.on_postgres:
             self.rows(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"insitu:{name}"})
+
+
+def insert_into(table: type[tables.Base], *, on_postgres: bool) -> sqlite.Insert | postgresql.Insert:
+    return postgresql.insert(table) if on_postgres else sqlite.insert(table)
 
 
 class Store:

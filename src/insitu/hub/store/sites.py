@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import bindparam, delete, func, or_, select, update
 
 from insitu.domain.jobs import FINAL, JobState
 from insitu.hub.access import JoinedSite
 from insitu.hub.placement import SiteRoom
 from insitu.hub.store.session import ReadSession, WriteSession
-from insitu.hub.store.tables import JobRow, JoinTokenRow, SiteDatasetRow, SiteRow
+from insitu.hub.store.tables import JobRow, JoinTokenRow, SiteDatasetRow, SiteRow, table_of
 from insitu.wire.people import DatasetView, SiteView
 from insitu.wire.sync import BaseOffer, ColumnView, DatasetOffer, HeadReport, SyncRequest
 
@@ -167,12 +167,15 @@ def join(session: WriteSession, hash_: str, site: str, *, key: str, fingerprint:
     return bool(pinned)
 
 
+# Made once: every request of every agent asks for it.
+_SITES = table_of(SiteRow)
+_JOINED = select(_SITES.c.name, _SITES.c.public_key, _SITES.c.fingerprint).where(
+    _SITES.c.name == bindparam("site"), _SITES.c.joined_at.is_not(None)
+)
+
+
 def joined(session: ReadSession, name: str) -> JoinedSite | None:
-    found = session.rows(
-        select(SiteRow.name, SiteRow.public_key, SiteRow.fingerprint).where(
-            SiteRow.name == name, SiteRow.joined_at.is_not(None)
-        )
-    ).one_or_none()
+    found = session.rows(_JOINED, {"site": name}).one_or_none()
     return None if found is None else JoinedSite(*found)
 
 

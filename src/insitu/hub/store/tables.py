@@ -9,7 +9,7 @@ of them, which is what makes a busy job cheap. Latest values stand beside.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import (
     JSON,
@@ -23,6 +23,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     String,
+    Table,
     Text,
     TypeDecorator,
     UniqueConstraint,
@@ -69,6 +70,11 @@ class Base(DeclarativeBase):
         bytes: LargeBinary,
         float: Float,
     }
+
+
+def table_of(row: type[Base]) -> Table:
+    """The plain table behind a row, for statements that are made once."""
+    return cast("Table", row.__table__)
 
 
 class PersonRow(Base):

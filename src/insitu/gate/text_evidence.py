@@ -1,0 +1,149 @@
+"""Does a piece of text hold cells of one of the dataset's rows?
+
+One known value in a line is no evidence: a threshold, a label or a count may
+equal a cell. Three or more different cells of *one* row are, if chance does not
+explain them. A number that was printed with few digits fits many cells and says
+little; each cell weighs what it tells: minus log2 of the share of rows that it
+fits. A row is seen when the weights exceed log2 of the number of rows, plus the
+ways to choose so many cells among the text's, plus a margin of eight bits.
+
+Numbers are compared at the precision that they were printed with. Text cells
+are compared by keyed hash: fields between separators, and runs of up to four
+words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import comb, log2
+
+import numpy as np
+
+from insitu.gate.known_data import KnownData
+from insitu.gate.known_table import Ints
+from insitu.gate.read_text import NUMBER
+from insitu.gate.row_runs import KnownCells
+
+_MARGIN = 8.0
+_MAX_CELLS = 4000  # a value that fits more cells than this is not followed
+_MAX_TOKENS = 400  # of one line: a longer line is cut into pieces of so many
+_WORDS = re.compile(r"[^\s,;|\t\"'()\[\]{}=:]+")
+_FIELDS = re.compile(r"[,;|\t\"'()\[\]{}=]+")
+_LONGEST_PHRASE = 4
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One number or phrase of the text, and the cells that it fits."""
+
+    rows: Ints
+    columns: Ints
+    weight: float
+
+
+class TextScan:
+    """Compares text with one dataset."""
+
+    def __init__(self, known: KnownData) -> None:
+        self._known = known
+        self._rows = known.rows
+        self._cells = KnownCells(known.table)
+        width = known.table.width + known.text.shape[1]
+        self._needed = max(1, min(3, width))
+        hashes = np.asarray(known.text).reshape(-1)
+        order = np.argsort(hashes, kind="stable")
+        self._hashes = hashes[order]
+        self._hash_rows, self._hash_columns = np.divmod(order, max(1, known.text.shape[1]))
+        self._hash_columns = self._hash_columns + known.table.width
+
+    def hits(self, line: str) -> list[Hit]:
+        """The cells that each number and phrase in `line` fits."""
+        found = [self._number(token) for token in NUMBER.findall(line)[:_MAX_TOKENS]]
+        if len(self._hashes):
+            found += [self._phrase(phrase) for phrase in _phrases(line)]
+        return [hit for hit in found if hit is not None]
+
+    def rows_in(self, hits: Sequence[Hit]) -> int:
+        """How many of the dataset's rows stand in the text that gave `hits`."""
+        if len(hits) < self._needed:
+            return 0
+        cells: dict[int, dict[int, float]] = defaultdict(dict)
+        for hit in hits:
+            for row, column in zip(hit.rows.tolist(), hit.columns.tolist(), strict=True):
+                cells[row][column] = max(hit.weight, cells[row].get(column, 0.0))
+        return sum(self._telling(list(of_row.values()), len(hits)) for of_row in cells.values())
+
+    def _telling(self, weights: list[float], tokens: int) -> bool:
+        count = min(len(weights), tokens)
+        if count < self._needed:
+            return False
+        return sum(sorted(weights)[-count:]) >= log2(self._rows) + log2(comb(tokens, count)) + _MARGIN
+
+    def _number(self, token: str) -> Hit | None:
+        value = float(token)
+        mantissa, _, exponent = token.lower().partition("e")
+        decimals = len(mantissa.partition(".")[2]) - int(exponent or 0)
+        half = 0.5 * 10.0 ** -min(max(decimals, -30), 30) if decimals else 1e-9 * abs(value)
+        low = int(np.searchsorted(self._cells.values, value - half * 1.001, side="left"))
+        high = int(np.searchsorted(self._cells.values, value + half * 1.001, side="right"))
+        if not 0 < high - low <= _MAX_CELLS:
+            return None
+        return self._hit(self._cells.rows[low:high], self._cells.columns[low:high])
+
+    def _phrase(self, phrase: str) -> Hit | None:
+        asked = np.uint64(self._known.hash_of(phrase))
+        low = int(np.searchsorted(self._hashes, asked, side="left"))
+        high = int(np.searchsorted(self._hashes, asked, side="right"))
+        if not asked or not 0 < high - low <= _MAX_CELLS:
+            return None
+        return self._hit(self._hash_rows[low:high], self._hash_columns[low:high])
+
+    def _hit(self, rows: Ints, columns: Ints) -> Hit:
+        return Hit(rows, columns, -log2(min(1.0, len(rows) / self._rows)))
+
+
+class LineScan:
+    """Looks at lines one by one, each together with the few before it: rows may be printed down the page."""
+
+    def __init__(self, known: Sequence[KnownData], *, together: int = 8) -> None:
+        self._scans = [TextScan(one) for one in known]
+        self._recent: list[deque[list[Hit]]] = [deque(maxlen=together) for _ in self._scans]
+
+    def rows_in(self, line: str) -> int:
+        """Rows that stand in `line`, or in it and the lines before it."""
+        found = 0
+        for scan, recent in zip(self._scans, self._recent, strict=True):
+            hits = scan.hits(line)
+            rows = scan.rows_in(hits)
+            if hits and not rows:
+                recent.append(hits)
+                rows = scan.rows_in([hit for of_line in recent for hit in of_line])
+            found += rows
+        return found
+
+
+def rows_in_text(known: Sequence[KnownData], text: str) -> int:
+    """The largest number of rows of one dataset that stand in `text`, line by line and across lines."""
+    most = 0
+    for one in known:
+        scan = LineScan([one])
+        most = max(most, sum(scan.rows_in(piece) for line in text.splitlines() for piece in pieces(line)))
+    return most
+
+
+def pieces(line: str) -> list[str]:
+    """A very long line in overlapping parts, so that no row hides in its length."""
+    if len(line) <= 4000:
+        return [line]
+    return [line[start : start + 4000] for start in range(0, len(line), 3500)]
+
+
+def _phrases(line: str) -> set[str]:
+    words = _WORDS.findall(line)[:_MAX_TOKENS]
+    phrases = {field.strip() for field in _FIELDS.split(line)[:_MAX_TOKENS]}
+    for length in range(1, _LONGEST_PHRASE + 1):
+        phrases |= {" ".join(words[at : at + length]) for at in range(len(words) - length + 1)}
+    return {phrase for phrase in phrases if 1 < len(phrase) <= 200}

@@ -1,0 +1,130 @@
+"""The fork of a keeper that joins a sandbox made by bubblewrap, and there becomes init.
+
+It is forked ahead, while the keeper waits: it moves into a control group (which
+takes longer than all the rest), gives up the bounding set, and waits to be told
+which sandbox. Then it enters the namespaces one by one, gives up uid and
+capabilities, loads the filter, and is `init.run`.
+
+What it imported it imported before: after entering, the file system is the
+sandbox's, and nothing of that may be loaded into this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from insitu.sandbox import cgroups, init, kernel
+from insitu.sandbox.plan import send_plan
+
+_NAMESPACES = (
+    ("user", kernel.CLONE_NEWUSER),
+    ("ipc", kernel.CLONE_NEWIPC),
+    ("uts", kernel.CLONE_NEWUTS),
+    ("net", kernel.CLONE_NEWNET),
+    ("pid", kernel.CLONE_NEWPID),
+    ("mnt", kernel.CLONE_NEWNS),
+)
+
+
+class Joiner:
+    """The keeper's side of it."""
+
+    def __init__(self, group: cgroups.Group, program: bytes) -> None:
+        self.group = group
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._pid = os.fork()
+        if self._pid == 0:
+            self.channel.close()
+            _wait_and_join(theirs, group, program)
+        theirs.close()
+
+    def join(self, plan: Mapping[str, Any], inside_pid: int, stdout: int, stderr: int) -> None:
+        """Enter the namespaces of that process of this machine, and be init there."""
+        send_plan(self.channel, {**plan, "inside_pid": inside_pid}, stdout, stderr)
+
+    def end(self) -> None:
+        """Returns when it is gone; it ends when nobody listens any more. Idempotent."""
+        self.channel.close()
+        if self._pid:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._pid, 0)
+            self._pid = 0
+
+
+def _wait_and_join(channel: socket.socket, group: cgroups.Group, program: bytes) -> None:
+    """In the fork. Never returns."""
+    try:
+        kernel.die_with_parent()
+        _keep_only(channel.fileno())
+        group.enter()
+        received = init.receive_plan(channel)
+        if received is not None:
+            _join(channel, *received, group, program)
+    except OSError as exc:
+        with contextlib.suppress(OSError):
+            channel.sendall(f"failed join {exc.errno}\n".encode())
+    finally:
+        os._exit(0)
+
+
+def _join(
+    channel: socket.socket, plan: dict[str, Any], stdout: int, stderr: int, group: cgroups.Group, program: bytes
+) -> None:
+    if "cpu" not in group.folders:
+        _bind_to_processors(plan["cpus"])
+    status = os.open("/proc/self/status", os.O_RDONLY)
+    _enter(f"/proc/{plan['inside_pid']}")
+    with contextlib.suppress(OSError):  # no such namespaces before Linux 4.6
+        kernel.unshare(kernel.CLONE_NEWCGROUP)  # its own group is then the root of what it sees
+    plan["mountinfo"] = Path("/proc/1/mountinfo").read_text().splitlines()
+    _give_up_privileges(plan["uid"], plan["gid"], program)
+    init.run(channel, plan, stdout, stderr, "/proc/1", status)
+
+
+def _enter(inside: str) -> None:
+    """Join each namespace that differs from ours."""
+    joins: list[tuple[int, int]] = []
+    for name, kind in _NAMESPACES:
+        descriptor = os.open(f"{inside}/ns/{name}", os.O_RDONLY)
+        theirs, ours = os.fstat(descriptor), os.stat(f"/proc/self/ns/{name}")
+        if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino):
+            joins.append((descriptor, kind))
+        else:
+            os.close(descriptor)
+    for descriptor, kind in joins:
+        kernel.setns(descriptor, kind)
+        os.close(descriptor)
+    os.chdir("/")
+
+
+def _give_up_privileges(uid: int, gid: int, program: bytes) -> None:
+    kernel.clear_bounding_set()
+    if os.getuid() == 0:
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    kernel.drop_capabilities()
+    kernel.set_undumpable()
+    kernel.die_with_parent()  # a change of uid clears it
+    kernel.set_no_new_privileges()
+    kernel.load_filter(program)
+
+
+def _bind_to_processors(cpus: float) -> None:
+    """The fallback for a share of time: that many whole processors."""
+    usable = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, usable[: max(1, min(len(usable), round(cpus + 0.499)))])
+
+
+def _keep_only(descriptor: int) -> None:
+    """Not the agent's pipe, not the log: whatever the keeper has open must end when the keeper does."""
+    nothing = os.open("/dev/null", os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(nothing, number)
+    os.closerange(3, descriptor)
+    os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
