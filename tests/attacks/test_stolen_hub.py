@@ -94,6 +94,7 @@ def attacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Attack
         sandbox_settings=cast("Any", None),
         keepers=cast("Any", Untouchable()),
         intakes=cast("Any", Untouchable()),
+        cache=folder.cache,
         environments=cast("Any", Untouchable()),
         now=lambda: store.floor_clock(NOON),
     )

@@ -31,7 +31,8 @@ from insitu.images.recipe import Recipe
 from insitu.images.registry import RegistrySettings
 from tests.services import Registry, cache_folder, program
 
-ROWS = load_breast_cancer().data[:5]
+DATA, TARGET = load_breast_cancer(return_X_y=True)
+ROWS = np.asarray(DATA)[:5]
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +53,7 @@ def environment(base: UnpackedBase) -> Environment:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    data = load_breast_cancer()
-    trained = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(data.data, data.target)
+    trained = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(DATA, TARGET)
     skops_io.dump(trained, folder / "model.skops")
     version = importlib.metadata.version("scikit-learn")
     flavor = {"pickled_model": "model.skops", "serialization_format": "skops", "sklearn_version": version}

@@ -22,13 +22,18 @@ from insitu.images.registry import RegistrySettings
 QUICK = RegistrySettings(attempts=3, pause=lambda _: None)
 
 
+class Server(ThreadingHTTPServer):
+    part: "Part"
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def log_message(self, *_):
+    def log_message(self, format, *args):
         pass
 
     def handle_one(self):
+        assert isinstance(self.server, Server)
         part = self.server.part
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         part.seen.append((self.command, self.path, self.headers.get("Authorization", "")))
@@ -54,7 +59,7 @@ class Part:
         self.blobs, self.manifests, self.upload, self.seen = {}, {}, b"", []
 
     def __enter__(self):
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._server.part = self
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
@@ -66,7 +71,7 @@ class Part:
         self._thread.join()
         self._server.server_close()
 
-    def answer(self, method, path, headers, body):
+    def answer(self, method, path, headers, body) -> tuple[int, dict[str, str], bytes] | None:
         if blob := re.search(r"/blobs/(sha256:\w+)$", path):
             return self.found(self.blobs.get(blob[1]))
         if method == "POST":
@@ -116,7 +121,7 @@ def test_a_broken_upload_goes_on_where_the_registry_says_it_stopped(layout, imag
     class Breaks(Part):
         broken = False
 
-        def answer(self, method, path, headers, body):
+        def answer(self, method, path, headers, body) -> tuple[int, dict[str, str], bytes] | None:
             if method == "PATCH" and len(self.upload) == 20_000 and not self.broken:
                 self.broken = True
                 self.upload += body[:3_000]
@@ -144,7 +149,7 @@ def test_a_damaged_blob_is_not_sent(layout, image):
 
 
 class WantsToken(Part):
-    def answer(self, method, path, headers, body):
+    def answer(self, method, path, headers, body) -> tuple[int, dict[str, str], bytes] | None:
         if path.startswith("/token"):
             if headers.get("Authorization") != "Basic bWU6aHVzaA==":  # me:hush
                 return 401, {}, b"{}"
@@ -186,7 +191,7 @@ def test_a_blob_that_is_not_what_its_digest_says_is_not_kept(layout, image, tmp_
     class Lies(Part):
         settings = QUICK
 
-        def answer(self, method, path, headers, body):
+        def answer(self, method, path, headers, body) -> tuple[int, dict[str, str], bytes] | None:
             if path.endswith(layer):
                 return self.found(lie(self.blobs[layer]))
             return super().answer(method, path, headers, body)
@@ -211,7 +216,7 @@ def test_a_login_does_not_follow_to_where_blobs_are_kept(layout, image, tmp_path
         class Sends(WantsToken):
             settings = RegistrySettings(username="me", password="hush", pause=lambda _: None)
 
-            def answer(self, method, path, headers, body):
+            def answer(self, method, path, headers, body) -> tuple[int, dict[str, str], bytes] | None:
                 good = headers.get("Authorization") == "Bearer t0ken"
                 if good and method == "GET" and "/blobs/" in path:
                     return 307, {"Location": f"http://{elsewhere.host}{path}"}, b""
@@ -226,7 +231,7 @@ def test_a_login_does_not_follow_to_where_blobs_are_kept(layout, image, tmp_path
 
 def test_a_registry_without_tls_is_refused_before_it_is_asked(layout, image):
     class Downgrades(Part):
-        def answer(self, method, path, headers, body):
+        def answer(self, method, path, headers, body) -> tuple[int, dict[str, str], bytes] | None:
             return 307, {"Location": f"http://registry.example{path}"}, b""
 
     with Downgrades() as part, pytest.raises(DeniedError) as refused:
@@ -236,7 +241,7 @@ def test_a_registry_without_tls_is_refused_before_it_is_asked(layout, image):
 
 def test_a_tag_alone_is_refused_and_its_digest_of_today_is_told(layout, image):
     class Tells(Part):
-        def answer(self, method, path, headers, body):
+        def answer(self, method, path, headers, body) -> tuple[int, dict[str, str], bytes] | None:
             return 200, {"Docker-Content-Digest": image.digest}, b""
 
     with Tells() as part, pytest.raises(InvalidInputError) as refused:

@@ -97,7 +97,6 @@ class AttemptRunner:
                 if self._detached.is_set() and not is_final(outcome.state):
                     return
                 attempt.advance(outcome)
-                self._changed()
                 if attempt.stream.refused is not None:
                     break
             self._finish(attempt)

@@ -6,12 +6,15 @@ killed) leaves sandboxes running; the next start adopts them.
 
 from __future__ import annotations
 
+import argparse
 import fcntl
+import json
 import logging
 import os
+import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -31,7 +34,7 @@ from insitu.agent.steward import Steward
 from insitu.agent.store import Store
 from insitu.agent.sync import HubConversation
 from insitu.domain.digests import Digest, parse_digest
-from insitu.domain.errors import ConflictError
+from insitu.domain.errors import ConflictError, InsituError
 from insitu.images.base import UnpackedBase, unpack_base
 from insitu.images.layout import OciLayout
 from insitu.intake.client import IntakePool
@@ -124,6 +127,8 @@ def build_site(folder: SiteFolder, settings: AgentSettings) -> Iterator[Site]:
         ledger.append(_opened(settings))
     link = HubLink(settings.hub, site=settings.site, key=key, ca_file=settings.ca_file)
     policy = PolicyFile(folder.policy)
+    cache = Path(settings.cache) if settings.cache else folder.cache
+    cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     keepers = KeeperPool(settings.warm, [sys.executable], sandbox_settings)
     intakes = IntakePool(settings.warm, _intake_argv(folder, settings), env=GATE_ENVIRONMENT, policy=policy.text)
     intakes.fill()
@@ -141,9 +146,8 @@ def build_site(folder: SiteFolder, settings: AgentSettings) -> Iterator[Site]:
             sandbox_settings=sandbox_settings,
             keepers=keepers,
             intakes=intakes,
-            environments=Environments(
-                folder.cache, base, index_url=settings.index_url, offline=settings.offline
-            ),
+            cache=cache,
+            environments=Environments(cache, base, index_url=settings.index_url, offline=settings.offline),
             now=lambda: store.floor_clock(datetime.now(UTC)),
         )
     finally:
@@ -203,6 +207,41 @@ def only_one(folder: SiteFolder) -> Iterator[None]:
         yield
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The agent from the command line, without the rest of the command line's weight."""
+    parser = argparse.ArgumentParser(prog="insitu.agent.main", description="The Insitu agent.")
+    parser.add_argument("--dir", type=Path, required=True, help="the site's folder, made by `insitu agent init`")
+    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    parser.add_argument("--ready-fd", type=int, help="file descriptor that gets one JSON line when the agent serves")
+    given = parser.parse_args(arguments)
+    set_up_logging(given.log_level)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+
+    def say(site: Site) -> None:
+        if given.ready_fd is not None:
+            with os.fdopen(given.ready_fd, "w") as stream:
+                line = {"ready": True, "site": site.settings.site, "sandbox": site.sandbox.name, "pid": os.getpid()}
+                stream.write(json.dumps(line) + "\n")
+
+    try:
+        run_agent(given.dir, stop, ready=say)
+    except InsituError as exc:
+        sys.stderr.write(f"error[{exc.code}]: {exc}\n")
+        return exc.exit_code
+    return 0
+
+
+def set_up_logging(level: str) -> None:
+    """To standard error, without each request of the agent's own."""
+    logging.basicConfig(
+        level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    for noisy in ("httpx", "httpcore"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
 def capacity(settings: AgentSettings) -> Capacity:
     """What all jobs together may have here."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -211,3 +250,7 @@ def capacity(settings: AgentSettings) -> Capacity:
         memory_bytes=settings.memory or memory * 3 // 4,
         slots=settings.slots,
     )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

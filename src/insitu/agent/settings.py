@@ -25,6 +25,7 @@ class AgentSettings(BaseModel):
     sandbox: Literal["podman", "docker", "bubblewrap"] | None = None  # none: an engine if there is one
     base: str | None = None  # digest of the base that jobs run on; none: the only one in base_layout
     base_layout: str = ""  # OCI layout folder that holds the base
+    cache: str = ""  # folder for packages and code by digest; empty: inside the site's own; it can be large
     slots: int = Field(default=4, ge=1, le=256)  # jobs at a time
     cpus: float = Field(default=0, ge=0)  # for all jobs together; 0: what the machine has
     memory: ByteCount | None = None  # for all jobs together; none: three quarters of the machine's

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from insitu.agent.environments import Environments
 from insitu.agent.folder import SiteFolder
@@ -36,6 +37,8 @@ class Site:
     sandbox_settings: SandboxSettings
     keepers: KeeperPool
     intakes: IntakePool
+    cache: Path
+    """Code and packages by digest; nothing in it is only here."""
     environments: Environments
     now: Callable[[], datetime]
     """The site's clock, floored by the latest time it has recorded."""

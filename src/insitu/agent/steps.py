@@ -119,7 +119,7 @@ def prepare(attempt: Attempt) -> Next:
 
 def _code(attempt: Attempt, digest: Digest) -> Any:
     site = attempt.site
-    folder = site.folder.cache / "code" / digest.removeprefix("sha256:")
+    folder = site.cache / "code" / digest.removeprefix("sha256:")
     if not folder.exists():
         snapshot = folder.with_suffix(".tar")
         snapshot.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -8,6 +8,7 @@ digest. Neither has to leave in a log line or a name, and both can carry a row.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 _RUN = re.compile(r"[A-Za-z0-9+_=~-]+")
 _HEX = re.compile(r"(?:0x)?[0-9a-f]+|(?:0x)?[0-9A-F]+")
@@ -33,7 +34,7 @@ def _looks_encoded(run: str) -> bool:
     upper = sum(character.isupper() for character in letters)
     lower = sum(character.islower() for character in letters)
     # Words have few digits, and their capitals stand at the start: `LogisticRegression_l2_C10` is none.
-    changes = sum(_kind(a) != _kind(b) for a, b in zip(letters, letters[1:], strict=False))
+    changes = sum(_kind(a) != _kind(b) for a, b in pairwise(letters))
     return digits >= 2 and upper + lower >= 2 and changes >= len(letters) / 4
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import TypeVar
 
 from insitu.intake.events import EventLog
 from insitu.intake.kept import Kept, rounded
@@ -24,6 +25,8 @@ MAX_SITE_LINES = 20
 SYSTEM_PREFIX = "mlflow."  # names of user, file and host: the hub sets its own
 _LONGEST_RUN_NAME = 100
 _LONGEST_TAG = 5000
+
+Answer = TypeVar("Answer")
 
 
 class Decided:
@@ -38,7 +41,7 @@ class Decided:
         self._site_lines = 0
 
     def metric(self, run: Run, key: str, value: float, step: int) -> None:
-        answer = self._rules.metric(key, value, step, self._clock()) if self._may_leave(run) else Stays("room")
+        answer = self._ask(run, lambda: self._rules.metric(key, value, step, self._clock()))
         if isinstance(answer, Stays):
             self._kept.keep("metric", run=run.local, key=key, value=repr(value), step=step, rule=answer.rule)
             return
@@ -55,7 +58,7 @@ class Decided:
         )
 
     def param(self, run: Run, key: str, value: str) -> None:
-        answer = self._rules.param(key, value, self._clock()) if self._may_leave(run) else Stays("room")
+        answer = self._ask(run, lambda: self._rules.param(key, value, self._clock()))
         if isinstance(answer, Stays):
             self._kept.keep("param", run=run.local, key=key, value=value, rule=answer.rule)
             return
@@ -65,7 +68,7 @@ class Decided:
         if key.startswith(SYSTEM_PREFIX):
             self._kept.keep("mlflow tag", run=run.local, key=key, value=value, rule="system-tag")
             return
-        answer = self._rules.tag(key, value, self._clock()) if self._may_leave(run) else Stays("room")
+        answer = self._ask(run, lambda: self._rules.tag(key, value, self._clock()))
         if not isinstance(answer, Stays) and len(answer) > _LONGEST_TAG:
             answer = Stays("length")
         if isinstance(answer, Stays):
@@ -81,28 +84,28 @@ class Decided:
             self._kept.keep("run", run=run.local, name=run.name, rule="room")
             return
         self._announced += 1
-        answer = self._rules.name(run.name, self._clock())
+        answer = self._ask(run, lambda: self._rules.name(run.name, self._clock()))
         if isinstance(answer, Stays):
             self._kept.keep("run name", run=run.local, name=run.name, rule=answer.rule)
             answer = ""
         name = answer[:_LONGEST_RUN_NAME]
         self._events.append(lambda seq, at: RunEvent(seq=seq, at=at, run=run.local, parent=parent.local, name=name))
 
-    def may_name(self, text: str) -> bool:
+    def may_name(self, run: Run, text: str) -> bool:
         """Whether a name that the script chose may stand in a line of ours."""
-        return not isinstance(self._rules.name(text, self._clock()), Stays)
+        return not isinstance(self._ask(run, lambda: self._rules.name(text, self._clock())), Stays)
 
     def line(self, stream: Stream, text: str) -> int:
         """One line of a stream. Returns how many lines left because of it."""
-        return self._lines(stream, self._rules.line(stream, text, self._clock()))
+        return self._lines(stream, lambda: self._rules.line(stream, text, self._clock()))
 
     def stream_ended(self, stream: Stream) -> int:
-        return self._lines(stream, self._rules.end(stream, self._clock()))
+        return self._lines(stream, lambda: self._rules.end(stream, self._clock()))
 
     def site_line(self, text: str) -> None:
         """A sentence of ours for the data scientist, in the job's log. Few of them: a script can provoke them."""
         if self._site_lines >= MAX_SITE_LINES or not self._events.has_room:
-            self._kept.keep("site line", text=text)
+            self._kept.keep("site line", text=text, rule="room")
             return
         self._site_lines += 1
         self._events.append(lambda seq, at: LogEvent(seq=seq, at=at, stream="site", text=text))
@@ -124,14 +127,27 @@ class Decided:
     def _may_leave(self, run: Run) -> bool:
         return run.announced and self._events.has_room
 
-    def _lines(self, stream: Stream, outcome: LinesLeave) -> int:
+    def _ask(self, run: Run, question: Callable[[], Answer]) -> Answer | Stays:
+        """The rules' answer. No room, or a rule that fails: it stays."""
+        if not self._may_leave(run):
+            return Stays("room")
+        try:
+            return question()
+        except Exception:  # noqa: BLE001 - a check that crashes denies, and the script is not to blame
+            return Stays("rule-failed")
+
+    def _lines(self, stream: Stream, question: Callable[[], LinesLeave]) -> int:
+        try:
+            outcome = question()
+        except Exception:  # noqa: BLE001 - as above
+            outcome = LinesLeave((), 1, "rule-failed")
         left = 0
         for text in outcome.texts:
             if not self._events.has_room:
-                self._kept.count("log line")
+                self._kept.count("log line", rule="room")
                 continue
             left += 1
             self._events.append(lambda seq, at, text=text: LogEvent(seq=seq, at=at, stream=stream, text=text))
         if outcome.kept:
-            self._kept.count("log line", outcome.kept)
+            self._kept.count("log line", outcome.kept, rule=outcome.rule)
         return left

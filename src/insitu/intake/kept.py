@@ -42,20 +42,22 @@ class Kept:
         self._file = path.open("xb")
         self._room_bytes = most_bytes
         self.counts: Counter[str] = Counter()
+        self.rules: Counter[str] = Counter()  # for the site alone: how often each rule kept something
 
-    def keep(self, kind: str, **details: Any) -> None:
+    def keep(self, kind: str, *, rule: str, **details: Any) -> None:
         """Count one thing of class `kind`, and note its details for the steward."""
-        self.counts[kind] += 1
+        self.count(kind, rule=rule)
         if self._room_bytes <= 0:
             return
-        line = json.dumps({"kind": kind, **details}).encode() + b"\n"
+        line = json.dumps({"kind": kind, "rule": rule, **details}).encode() + b"\n"
         self._room_bytes -= len(line)
         if self._room_bytes > 0:
             self._file.write(line)
 
-    def count(self, kind: str, number: int = 1) -> None:
+    def count(self, kind: str, number: int = 1, *, rule: str = "not-declared") -> None:
         """Count, where the details are files already."""
         self.counts[kind] += number
+        self.rules[f"{kind}: {rule}"] += number
 
     def flush(self) -> None:
         self._file.flush()

@@ -212,7 +212,7 @@ class Models:
             return name
         if name not in self._refused and len(self._refused) < 100:
             self._refused.add(name)
-            shown = repr(name) if self._decided.may_name(name) else "a name that can't be shown"
+            shown = repr(name) if self._decided.may_name(self._runs.own, name) else "a name that can't be shown"
             self._decided.site_line(f"the script wanted to register a model as {shown}, which the job does not declare")
         declared = ", ".join(sorted(self._outputs_by_registered)) or "none"
         raise denied(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
-Stream = Literal["stdout", "stderr", "site"]
+Stream = Literal["stdout", "stderr"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class LinesLeave:
 
     texts: Sequence[str]
     kept: int  # how many of the lines given so far were decided, now, to stay
+    rule: str = ""  # that kept them
 
 
 class Rules(Protocol):

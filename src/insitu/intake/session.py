@@ -106,6 +106,7 @@ class Intake:
             "finished_at": self.clock().isoformat(),
             "events": dict(self.events.counts),
             "kept": dict(self.kept.counts),
+            "kept_by_rule": dict(self.kept.rules),
             "streams": streams,
             "artifact_files": self.artifacts.files,
             "runs": {run.local: run.run_id for run in self.runs if run.announced},
@@ -121,6 +122,7 @@ async def serve(request: IntakeRequest, rules: Rules, *, ready: Callable[[], Non
         ready: called once both sockets take connections.
     """
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: _note_fault(type(context.get("exception")).__name__))
     finish_asked: asyncio.Future[str] = loop.create_future()
     broken: asyncio.Future[UnavailableError] = loop.create_future()
 

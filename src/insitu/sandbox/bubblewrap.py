@@ -24,7 +24,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from insitu.domain.errors import InsituError
@@ -93,7 +93,7 @@ class BubblewrapSandbox:
         version = version.strip().removeprefix("bubblewrap ")
         return Capabilities(self.name, True, "", "", version, os.getuid() != 0, self._enforced())
 
-    def start(self, spec: SandboxSpec, room: Path, stdout: int, stderr: int) -> Started:
+    def start(self, spec: SandboxSpec, room: Path, streams: Callable[[], tuple[int, int]]) -> Started:
         """See the contract."""
         if self._program is None:
             raise failed_to_make(spec.name, "bwrap is not installed", "apt install bubblewrap")
@@ -104,9 +104,7 @@ class BubblewrapSandbox:
                 self.prepare()
             assert self._joiner is not None
             self._joiner.group.assign(spec.name, spec.limits)
-            plan = make_plan(spec, binds, self._enforced())
-            anchor.wait_until_ready()
-            self._joiner.join(plan, anchor.inside_pid, stdout, stderr)
+            self._joiner.join(make_plan(spec, binds, self._enforced()), anchor.news(), streams())
         except (OSError, InsituError) as exc:
             anchor.kill()
             self.unprepare()
@@ -210,41 +208,24 @@ class _Anchor:
             for end in (info_end, stdin, ready_end, errors_end):
                 os.close(end)
         self._info = info
-        self.inside_pid = 0
-        """This machine's number of the sandbox's pid 1."""
 
-    def wait_until_ready(self) -> None:
-        waiting = select.poll()
-        waiting.register(self._ready, select.POLLIN)
-        if not waiting.poll(_START_WAIT_S * 1000) or not os.read(self._ready, 1):
-            raise OSError(0, self._complaint() or "bubblewrap did not get ready")
-        self.inside_pid = int(json.loads(os.read(self._info, 4096))["child-pid"])
-
-    def leave_to_parent(self) -> None:
-        """In the fork: without this, the fork itself would keep the anchor alive."""
-        for descriptor in (self._lifeline, self._ready, self._errors, self._info):
-            os.close(descriptor)
+    def news(self) -> tuple[int, int, int]:
+        """Descriptors that tell the pid inside, that all is made, and what went wrong."""
+        return self._info, self._ready, self._errors
 
     def kill(self) -> None:
-        """End everything inside, and bubblewrap. Returns when they are gone."""
+        """End everything inside, and bubblewrap. Returns when they are gone. Idempotent."""
         if self.pid == 0:
             return
-        if self.inside_pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.inside_pid, signal.SIGKILL)
-        else:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+        # Its pid 1 has a name only for us and the joiner; bubblewrap's own end ends it in any case (die-with-parent).
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        os.close(self._lifeline)
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(self.pid, 0)  # bubblewrap waits for its pid 1, which waits for all
+            os.waitpid(self.pid, 0)
         self.pid = 0
-        self.leave_to_parent()
-
-    def _complaint(self) -> str:
-        os.set_blocking(self._errors, False)
-        with contextlib.suppress(BlockingIOError):
-            return os.read(self._errors, 2000).decode(errors="replace").strip()
-        return ""
+        for descriptor in self.news():
+            os.close(descriptor)
 
 
 class _BubblewrapStarted:

@@ -25,7 +25,7 @@ from __future__ import annotations
 import importlib
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
@@ -108,12 +108,13 @@ class Sandbox(Protocol):
         """Undo `prepare`, when nothing will be started after all. Idempotent."""
         ...
 
-    def start(self, spec: SandboxSpec, room: Path, stdout: int, stderr: int) -> Started:
+    def start(self, spec: SandboxSpec, room: Path, streams: Callable[[], tuple[int, int]]) -> Started:
         """nothing → starting. Makes the place and lets `init.py` run in it.
 
-        `room` is a fresh folder of the keeper's, closed to others. `stdout` and
-        `stderr` are the ends that the code shall write to; the caller closes
-        its own copies afterwards.
+        `room` is a fresh folder of the keeper's, closed to others. `streams`
+        gives the ends that the code's stdout and stderr shall be; it is called
+        once, late, so that the caller's own work overlaps with the machine's.
+        The caller closes its copies.
 
         Raises:
             UnavailableError: it could not be made. Nothing is left.

@@ -109,7 +109,7 @@ def main(arguments: Sequence[str]) -> int:
         why = exc.code if isinstance(exc, InsituError) else type(exc).__name__
         _note(request, exc)
         result = SandboxResult(Reason.FAILED_TO_START, detail=why, ended_at=datetime.now(UTC))
-    _write_whole(request.state_dir / "result.json", result.to_json())
+    _write_whole(request.state_dir / "result.json", result.to_json(), sync=True)
     with contextlib.suppress(InsituError):  # the agent destroys again what it finds by name
         sandbox.destroy(request.spec.name)
     return 0
@@ -162,6 +162,8 @@ def _keep(request: KeeperRequest, sandbox: Sandbox, stop: socket.socket) -> Sand
         os.close(stdout)
         os.close(stderr)
     try:
+        # Only now: a disk takes as long as the whole start, and a crash of the machine ends the sandbox too.
+        _sync(request.state_dir / "keeper.json")
         return _Watch(spec, started, stop).until_the_end()
     finally:
         started.kill()
@@ -292,21 +294,29 @@ def _note(request: KeeperRequest, exc: Exception) -> None:
         _write_whole(request.state_dir / "keeper.log", f"{exc}\n")
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """All of it or nothing, and on the disk when this returns."""
+def _write_whole(path: Path, text: str, *, sync: bool = False) -> None:
+    """All of it or nothing; with `sync`, the name is never there before the content is on the disk."""
     partial = path.with_name(path.name + ".new")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         os.write(descriptor, text.encode())
-        os.fsync(descriptor)
+        if sync:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
     partial.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    if sync:
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """On the disk, content and name, when this returns."""
+    for each in (path, path.parent):
+        descriptor = os.open(each, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 if __name__ == "__main__":

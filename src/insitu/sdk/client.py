@@ -42,6 +42,7 @@ from insitu.wire.people import (
     JobView,
     KeyRequest,
     LogLine,
+    MetricPoint,
     ModelVersionView,
     NewSite,
     NewToken,
@@ -214,6 +215,10 @@ class Client:
 
     def logs(self, job_id: str, *, after: int = 0) -> list[LogLine]:
         return self._list(f"/api/v1/jobs/{job_id}/logs?after={after}", LogLine)
+
+    def metrics(self, job_id: str) -> list[MetricPoint]:
+        """Every released point of every metric, in the order of arrival."""
+        return self._list(f"/api/v1/jobs/{job_id}/metrics", MetricPoint)
 
     def egress(self, job_id: str) -> list[EgressItem]:
         """What of this job reached the hub. The site's ledger is the record."""

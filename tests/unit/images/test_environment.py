@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from insitu.domain.digests import Digest
 from insitu.domain.errors import InvalidInputError, UnavailableError
 from insitu.images.environment import environment_key, lock_requirements, materialise
 from insitu.images.locks import IndexSettings
@@ -191,8 +192,8 @@ def test_a_python_that_nothing_here_can_compile_for_is_said_so(site):
 
 def test_the_key_changes_with_each_thing_that_changes_bytes():
     keys = {
-        environment_key(*given)
-        for given in (
+        environment_key(Digest(lock), base, platform, python)
+        for lock, base, platform, python in (
             ("sha256:a", "sha256:b", "x86_64-linux", "3.11"),
             ("sha256:c", "sha256:b", "x86_64-linux", "3.11"),
             ("sha256:a", "sha256:c", "x86_64-linux", "3.11"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from insitu.domain.errors import ConflictError, DeniedError, NotFoundError
 from insitu.domain.jobs import JobState, is_final
@@ -14,7 +15,7 @@ from insitu.hub.store.session import ReadSession, WriteSession
 from insitu.wire.envelopes import Envelope, open_envelope, signer_of
 from insitu.wire.job_file import parse_job_document
 from insitu.wire.jobs import JOB_TYPE, check_fresh, read_job_document
-from insitu.wire.people import EgressItem, JobRequest, JobView, LogLine, MetricPoint
+from insitu.wire.people import EgressItem, JobRequest, JobView, LogLine
 
 
 class MissingBlobsError(ConflictError):
@@ -33,8 +34,8 @@ class MissingBlobsError(ConflictError):
 
 def submit_job(
     actor: Actor, session: WriteSession, request: JobRequest, *, now: datetime, away_before: datetime
-) -> tuple[JobView, bool]:
-    """Accept a signed job and try to place it at once. Returns the job, and whether it is new.
+) -> tuple[str, bool]:
+    """Accept a signed job and try to place it at once. Returns its id, and whether it is new.
 
     The same envelope again is the same job, so a client may repeat what it got no
     answer to.
@@ -51,7 +52,7 @@ def submit_job(
     # 3. The same again: the same job.
     known = jobs.id_by_envelope(session, request.envelope.digest)
     if known is not None:
-        return _existing(session, known, away_before), False
+        return known, False
     document = accepted.document
     check_fresh(document.signed_at, document.expires_at, now=now)
     if jobs.nonce_is_used(session, document.nonce):
@@ -65,7 +66,7 @@ def submit_job(
     job_id = jobs.add(session, accepted, now=now)
     job_states.announce_accepted(session, job_id, now=now)
     place_waiting(session, now=now, away_before=away_before)
-    return _existing(session, job_id, away_before), True
+    return job_id, True
 
 
 def _open(actor: Actor, envelope: Envelope) -> jobs.AcceptedJob:
@@ -157,7 +158,7 @@ def read_logs(actor: Actor, session: ReadSession, job_id: str, *, after: int, li
     return stream.logs(session, job_id, after_cursor=after, limit=limit)
 
 
-def read_metrics(actor: Actor, session: ReadSession, job_id: str, *, key: str | None) -> list[MetricPoint]:
+def read_metrics(actor: Actor, session: ReadSession, job_id: str, *, key: str | None) -> list[dict[str, Any]]:
     check_can(actor, Permission.LOOK)
     existing_facts(session, job_id)
     return stream.metrics(session, job_id, key=key)

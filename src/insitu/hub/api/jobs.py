@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import orjson
 from fastapi import APIRouter, Query
 from starlette.responses import FileResponse, Response
 
@@ -22,10 +23,12 @@ _SHOWN = (Verdict.HELD, Verdict.RELEASED, Verdict.REFUSED, Verdict.RESIDENT)
 @router.post("/jobs", status_code=201, **route("submit_job"))
 def submit_job(actor: Person, parts: HubParts, request: JobRequest, response: Response) -> JobView:
     with parts.store.write() as session:
-        view, is_new = jobs.submit_job(actor, session, request, now=parts.clock(), away_before=parts.away_before())
+        job_id, is_new = jobs.submit_job(actor, session, request, now=parts.clock(), away_before=parts.away_before())
     if not is_new:
         response.status_code = 200
-    return view
+    # After the commit: an agent that waits has been woken by now, and need not wait for how it looks to people.
+    with parts.store.read() as session:
+        return jobs.show_job(actor, session, job_id, away_before=parts.away_before())
 
 
 @router.get("/jobs", response_model=Page, **route("list_jobs"))
@@ -78,7 +81,8 @@ def read_job_logs(
 @router.get("/jobs/{job_id}/metrics", response_model=Page, **route("read_job_metrics"))
 def read_job_metrics(actor: Person, parts: HubParts, job_id: str, key: str | None = None) -> Response:
     with parts.store.read() as session:
-        return page(jobs.read_metrics(actor, session, job_id, key=key))
+        found = jobs.read_metrics(actor, session, job_id, key=key)
+    return Response(orjson.dumps({"items": found, "next": ""}), media_type="application/json")
 
 
 @router.get("/jobs/{job_id}/egress", response_model=Page, **route("read_job_egress"))
