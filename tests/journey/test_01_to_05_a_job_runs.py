@@ -68,7 +68,8 @@ def test_a_job_for_a_dataset_that_no_site_has_waits_and_says_so(world: World) ->
     (folder / "job.yaml").write_text(text)
     job = world.alice.submit(folder / "job.yaml")
     assert job.state == "queued"
-    assert "no site offers the dataset" in job.reason.what
+    assert job.reason.code == "no_site_has_dataset"
+    assert "payroll@1" in job.reason.what
     world.alice.cancel(job.id)
     assert world.wait_for_state(job.id, "cancelled").state == "cancelled"
 

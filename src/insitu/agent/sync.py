@@ -28,7 +28,8 @@ _log = logging.getLogger("insitu.agent")
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 20.0
-_STATUS_EVERY_S = 3600.0
+_LOOK_S = 1.0  # between two looks at what a steward may have changed
+_STATUS_EVERY = 1000  # messages in one ledger entry, and what is left over when the agent stops
 
 
 class HubConversation:
@@ -93,10 +94,15 @@ class HubConversation:
                 self._stop.wait(pause)
 
     def _report_loop(self) -> None:
+        known = self._surroundings()
         while not self._stop.is_set():
-            self._changed.wait(_STATUS_EVERY_S)
+            told = self._changed.wait(_LOOK_S)
             if self._stop.is_set():
                 return
+            seen = self._surroundings()
+            if not told and seen == known:
+                continue
+            known = seen
             self._changed.clear()
             try:
                 self._once(wait_s=0)
@@ -104,8 +110,13 @@ class HubConversation:
                 _log.debug("report: %s", exc.what)
             except Exception:
                 _log.exception("reporting to the hub failed")
-            if self._messages > 1000:
+            if self._messages > _STATUS_EVERY:
                 self._note_status()
+
+    def _surroundings(self) -> tuple[int, tuple[str, ...]]:
+        """What a steward may change in the folder while the agent runs: the policy and the datasets."""
+        policy = self._site.policy.current()
+        return (policy.version if policy else 0, tuple(known.label for known in list_datasets(self._site.folder)))
 
     def _once(self, *, wait_s: float) -> None:
         reply = self._site.link.sync(self._request(wait_s))

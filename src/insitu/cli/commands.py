@@ -32,20 +32,20 @@ class Format(StrEnum):
 
 
 _COMMON: Mapping[str, tuple[Any, Any]] = {
-    "as_json_": (Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel=_PANEL)], False),
-    "format_": (
+    "said_as_json": (Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel=_PANEL)], False),
+    "said_format": (
         Annotated[Format, typer.Option("--output", "-o", help="How to print.", rich_help_panel=_PANEL)],
         Format.TABLE,
     ),
-    "quiet_": (
+    "said_quiet": (
         Annotated[bool, typer.Option("--quiet", "-q", help="Print names or ids alone.", rich_help_panel=_PANEL)],
         False,
     ),
-    "verbose_": (
+    "said_verbose": (
         Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.", rich_help_panel=_PANEL)],
         False,
     ),
-    "no_color_": (Annotated[bool, typer.Option("--no-color", help="No colours.", rich_help_panel=_PANEL)], False),
+    "said_no_color": (Annotated[bool, typer.Option("--no-color", help="No colours.", rich_help_panel=_PANEL)], False),
 }
 
 
@@ -58,10 +58,10 @@ def with_common_options(function: Function) -> Callable[..., Any]:
         common = {name: arguments.pop(name) for name in _COMMON}
         use(
             Output(
-                as_json=common["as_json_"] or common["format_"] is Format.JSON,
-                quiet=common["quiet_"],
-                verbose=common["verbose_"],
-                no_color=common["no_color_"],
+                as_json=common["said_as_json"] or common["said_format"] is Format.JSON,
+                quiet=common["said_quiet"],
+                verbose=common["said_verbose"],
+                no_color=common["said_no_color"],
             )
         )
         return function(**arguments)

@@ -24,6 +24,8 @@ from rich.text import Text
 Cell = str | Text
 Columns = Mapping[str, Callable[[Any], Cell]]
 
+_UNBROKEN = 10_000  # columns
+
 _STYLES: Mapping[str, tuple[str, str]] = {
     # word → (symbol, style); colour never stands alone
     "succeeded": ("✓", "green"),
@@ -75,12 +77,13 @@ class Output:
     @cached_property
     def out(self) -> Console:
         # Lines are never broken for a file or a pipe: whatever reads them counts on that.
-        width = None if sys.stdout.isatty() else 10_000
+        width = None if sys.stdout.isatty() else _UNBROKEN
         return Console(no_color=self.no_color or None, highlight=False, soft_wrap=False, width=width, emoji=False)
 
     @cached_property
     def err(self) -> Console:
-        return Console(stderr=True, no_color=self.no_color or None, highlight=False, emoji=False)
+        width = None if sys.stderr.isatty() else _UNBROKEN
+        return Console(stderr=True, no_color=self.no_color or None, highlight=False, width=width, emoji=False)
 
     # -- results -------------------------------------------------------------------------------------------------------
 

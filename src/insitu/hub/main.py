@@ -50,19 +50,19 @@ def serve(settings: HubSettings, *, on_ready: Callable[[Ready], None] = lambda _
     # Requests are short and many; what writes MLflow computes for long, and would hold each of them up by 5 ms.
     sys.setswitchinterval(0.001)
     _set_up_logging(settings.log_level)
-    listening = _bind(settings.host, settings.port)
+    listening = bind(settings.host, settings.port)
     try:
         port = listening.getsockname()[1]
         settings = replace(settings, port=port)
         app = build_app(settings)
         ready = Ready(settings.url, os.getpid(), str(settings.admin_token_file))
-        server = _Server(_config(app, settings), app, lambda: on_ready(ready))
+        server = Server(config(app, settings), app, lambda: on_ready(ready))
         server.run(sockets=[listening])
     finally:
         listening.close()
 
 
-def _config(app: FastAPI, settings: HubSettings) -> uvicorn.Config:
+def config(app: FastAPI, settings: HubSettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
@@ -80,11 +80,11 @@ def _config(app: FastAPI, settings: HubSettings) -> uvicorn.Config:
     )
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Says when it is ready, and lets go of those who wait before it waits for them."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, on_ready: Callable[[], None]) -> None:
-        super().__init__(config)
+    def __init__(self, configuration: uvicorn.Config, app: FastAPI, on_ready: Callable[[], None]) -> None:
+        super().__init__(configuration)
         self._app = app
         self._on_ready = on_ready
 
@@ -106,7 +106,12 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
+    """Listen, before anything else is opened.
+
+    Raises:
+        UnavailableError: the port is in use, or not ours to take.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     # After a restart the port is taken again at once, though old connections linger.

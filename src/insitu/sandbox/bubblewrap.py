@@ -19,9 +19,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -42,7 +42,6 @@ _DEVICES = ("null", "zero", "full", "random", "urandom")
 # Of /proc: what OCI runtimes hide, beside what bubblewrap itself makes read-only.
 _HIDDEN_FILES = ("kcore", "keys", "timer_list", "sched_debug", "latency_stats", "sysrq-trigger")
 _HIDDEN_FOLDERS = ("acpi", "scsi", "asound")
-_START_WAIT_S = 10
 
 
 class BubblewrapSandbox:
@@ -190,7 +189,7 @@ class _Anchor:
     """The bubblewrap process and what waits inside: holds the namespaces open."""
 
     def __init__(self, program: str, arguments: list[str]) -> None:
-        info, info_end = os.pipe()
+        self._info, info_end = socket.socketpair()  # so that two can read the same: by peeking
         stdin, self._lifeline = os.pipe()
         self._ready, ready_end = os.pipe()
         self._errors, errors_end = os.pipe()
@@ -199,33 +198,39 @@ class _Anchor:
             (os.POSIX_SPAWN_DUP2, stdin, 0),
             (os.POSIX_SPAWN_DUP2, ready_end, 1),
             (os.POSIX_SPAWN_DUP2, errors_end, 2),
-            (os.POSIX_SPAWN_DUP2, info_end, 3),
+            (os.POSIX_SPAWN_DUP2, info_end.fileno(), 3),
         ]
         argv = [program, "--info-fd", "3", *arguments]
         try:
             self.pid = os.posix_spawn(program, argv, {}, file_actions=actions)
         finally:
-            for end in (info_end, stdin, ready_end, errors_end):
+            info_end.close()
+            for end in (stdin, ready_end, errors_end):
                 os.close(end)
-        self._info = info
 
     def news(self) -> tuple[int, int, int]:
         """Descriptors that tell the pid inside, that all is made, and what went wrong."""
-        return self._info, self._ready, self._errors
+        return self._info.fileno(), self._ready, self._errors
 
     def kill(self) -> None:
         """End everything inside, and bubblewrap. Returns when they are gone. Idempotent."""
         if self.pid == 0:
             return
-        # Its pid 1 has a name only for us and the joiner; bubblewrap's own end ends it in any case (die-with-parent).
+        self._info.setblocking(False)
+        try:
+            # With pid 1 all inside end, and bubblewrap after them: it waits for pid 1.
+            first = int(json.loads(self._info.recv(4096, socket.MSG_PEEK))["child-pid"])
+        except (BlockingIOError, ValueError, KeyError):
+            first = self.pid  # nothing was made yet
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(first, signal.SIGKILL)
         os.close(self._lifeline)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
         self.pid = 0
-        for descriptor in self.news():
-            os.close(descriptor)
+        self._info.close()
+        os.close(self._ready)
+        os.close(self._errors)
 
 
 class _BubblewrapStarted:

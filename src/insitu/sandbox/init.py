@@ -413,19 +413,20 @@ class _Forwarder:
 
 
 def receive_plan(channel):
-    """(plan, stdout, stderr) as `plan.send_plan` sent them; None when the keeper went away instead."""
+    """(plan, descriptors) as `plan.send_plan` sent them; None when the keeper went away instead."""
     import json
 
-    data, extra, _, _ = channel.recvmsg(_BUFFER, _socket.CMSG_SPACE(8), _socket.MSG_CMSG_CLOEXEC)
+    data, extra, _, _ = channel.recvmsg(_BUFFER, _socket.CMSG_SPACE(32), _socket.MSG_CMSG_CLOEXEC)
     if not data:
         return None
-    stdout, stderr = (int.from_bytes(extra[0][2][at : at + 4], sys.byteorder) for at in (0, 4))
+    sent = extra[0][2]
+    descriptors = [int.from_bytes(sent[at : at + 4], sys.byteorder) for at in range(0, len(sent), 4)]
     while b"\n" not in data or len(data.partition(b"\n")[2]) < int(data.partition(b"\n")[0]):
         part = channel.recv(_BUFFER)
         if not part:
             return None
         data += part
-    return json.loads(data.partition(b"\n")[2]), stdout, stderr
+    return json.loads(data.partition(b"\n")[2]), descriptors
 
 
 def main():
@@ -436,7 +437,8 @@ def main():
     if received is None:
         return
     status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
-    run(channel, *received, "/proc/self", status)
+    plan, (stdout, stderr) = received
+    run(channel, plan, stdout, stderr, "/proc/self", status)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ sandbox's, and nothing of that may be loaded into this process.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 from collections.abc import Mapping
@@ -43,9 +44,13 @@ class Joiner:
             _wait_and_join(theirs, group, program)
         theirs.close()
 
-    def join(self, plan: Mapping[str, Any], inside_pid: int, stdout: int, stderr: int) -> None:
-        """Enter the namespaces of that process of this machine, and be init there."""
-        send_plan(self.channel, {**plan, "inside_pid": inside_pid}, stdout, stderr)
+    def join(self, plan: Mapping[str, Any], news: tuple[int, int, int], streams: tuple[int, int]) -> None:
+        """Enter that sandbox as soon as it is made, and be init there.
+
+        `news` are the anchor's: a socket that says its pid, a pipe that says
+        that it is ready, and one with its complaints.
+        """
+        send_plan(self.channel, plan, [*streams, *news])
 
     def end(self) -> None:
         """Returns when it is gone; it ends when nobody listens any more. Idempotent."""
@@ -67,23 +72,39 @@ def _wait_and_join(channel: socket.socket, group: cgroups.Group, program: bytes)
             _join(channel, *received, group, program)
     except OSError as exc:
         with contextlib.suppress(OSError):
-            channel.sendall(f"failed join {exc.errno}\n".encode())
+            channel.sendall(f"failed join {exc.strerror}\n".encode())
     finally:
         os._exit(0)
 
 
 def _join(
-    channel: socket.socket, plan: dict[str, Any], stdout: int, stderr: int, group: cgroups.Group, program: bytes
+    channel: socket.socket, plan: dict[str, Any], descriptors: list[int], group: cgroups.Group, program: bytes
 ) -> None:
+    stdout, stderr, *news = descriptors
     if "cpu" not in group.folders:
         _bind_to_processors(plan["cpus"])
     status = os.open("/proc/self/status", os.O_RDONLY)
-    _enter(f"/proc/{plan['inside_pid']}")
+    _enter(f"/proc/{_await_anchor(*news)}")
     with contextlib.suppress(OSError):  # no such namespaces before Linux 4.6
         kernel.unshare(kernel.CLONE_NEWCGROUP)  # its own group is then the root of what it sees
     plan["mountinfo"] = Path("/proc/1/mountinfo").read_text().splitlines()
     _give_up_privileges(plan["uid"], plan["gid"], program)
     init.run(channel, plan, stdout, stderr, "/proc/1", status)
+
+
+def _await_anchor(info: int, ready: int, errors: int) -> int:
+    """This machine's number of the sandbox's pid 1, once all mounts are made.
+
+    Raises:
+        OSError: bubblewrap gave up; the text is its own.
+    """
+    if not os.read(ready, 1):
+        raise OSError(0, os.read(errors, 400).decode(errors="replace").strip())
+    with socket.socket(fileno=info) as peeked:
+        found = json.loads(peeked.recv(4096, socket.MSG_PEEK))
+    os.close(ready)
+    os.close(errors)
+    return int(found["child-pid"])
 
 
 def _enter(inside: str) -> None:

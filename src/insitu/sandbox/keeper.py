@@ -155,12 +155,17 @@ def _keep(request: KeeperRequest, sandbox: Sandbox, stop: socket.socket) -> Sand
     _give_writable_mounts(spec)
     room = request.state_dir / "room"
     room.mkdir(mode=0o755, exist_ok=True)
-    stdout, stderr = _make_streams(request)
+    made: list[int] = []
+
+    def streams() -> tuple[int, int]:
+        made.extend(_make_streams(request))
+        return made[0], made[1]
+
     try:
-        started = sandbox.start(spec, room, stdout, stderr)
+        started = sandbox.start(spec, room, streams)
     finally:
-        os.close(stdout)
-        os.close(stderr)
+        for descriptor in made:
+            os.close(descriptor)
     try:
         # Only now: a disk takes as long as the whole start, and a crash of the machine ends the sandbox too.
         _sync(request.state_dir / "keeper.json")

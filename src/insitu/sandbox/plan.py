@@ -5,7 +5,7 @@ from __future__ import annotations
 import array
 import json
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from insitu.sandbox.spec import SandboxSpec
@@ -40,10 +40,10 @@ def make_plan(spec: SandboxSpec, binds: Iterable[str], enforced: Mapping[str, st
     }
 
 
-def send_plan(channel: socket.socket, plan: Mapping[str, Any], stdout: int, stderr: int) -> None:
-    """To an init that waits for it in `init.receive_plan`."""
+def send_plan(channel: socket.socket, plan: Mapping[str, Any], descriptors: Sequence[int]) -> None:
+    """To an init that waits for it in `init.receive_plan`. The code's stdout and stderr are the first two."""
     data = json.dumps(plan).encode()
-    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [stdout, stderr]))
+    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
     sent = channel.sendmsg([b"%d\n" % len(data)], [rights])
     assert sent
     channel.sendall(data)

@@ -14,17 +14,18 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel
 
 from insitu.domain.digests import Digest
 from insitu.domain.errors import InvalidInputError, NotFoundError, UnavailableError, UnreachableError
-from insitu.domain.jobs import is_final
+from insitu.domain.jobs import JobState, is_final
 from insitu.sdk.config import Login, UserFolders, load_login, load_or_make_key
 from insitu.sdk.submit import PreparedJob, prepare_job
 from insitu.sdk.transport import MissingBlobsError, Transport
@@ -43,9 +44,11 @@ from insitu.wire.people import (
     KeyRequest,
     LogLine,
     MetricPoint,
+    MetricPoint,
     ModelVersionView,
     NewSite,
     NewToken,
+    ReleaseView,
     Role,
     SiteRequest,
     SiteView,
@@ -59,6 +62,7 @@ View = TypeVar("View", bound=BaseModel)
 
 _POLL_S = 0.5
 _RECONNECT_S = 1.0
+_PATIENCE_S = 60.0  # that a hub may be away while one follows a job
 
 
 @dataclass(frozen=True)
@@ -146,18 +150,22 @@ class Client:
         return self._list("/api/v1/tokens", TokenView)
 
     def revoke_token(self, token_id: str) -> None:
-        self._http.call("DELETE", f"/api/v1/tokens/{token_id}")
+        self._http.call("DELETE", f"/api/v1/tokens/{_part(token_id)}")
 
     # -- sites and data ------------------------------------------------------------------------------------------------
 
     def create_site(self, name: str, labels: Mapping[str, str] | None = None) -> NewSite:
         return NewSite.model_validate(self._post("/api/v1/sites", SiteRequest(name=name, labels=dict(labels or {}))))
 
+    def new_join_token(self, name: str) -> NewSite:
+        """Another one-time token for a site whose agent has not joined yet."""
+        return NewSite.model_validate(self._http.call("POST", f"/api/v1/sites/{_part(name)}/join-token"))
+
     def sites(self) -> list[SiteView]:
         return self._list("/api/v1/sites", SiteView)
 
     def site(self, name: str) -> SiteView:
-        return SiteView.model_validate(self._http.call("GET", f"/api/v1/sites/{name}"))
+        return SiteView.model_validate(self._http.call("GET", f"/api/v1/sites/{_part(name)}"))
 
     def datasets(self) -> list[DatasetView]:
         return self._list("/api/v1/datasets", DatasetView)
@@ -165,7 +173,11 @@ class Client:
     # -- jobs ----------------------------------------------------------------------------------------------------------
 
     def prepare(
-        self, path: str | Path, *, changes: Mapping[str, str] | None = None, progress: Callable[[str], None] = lambda _: None
+        self,
+        path: str | Path,
+        *,
+        changes: Mapping[str, str] | None = None,
+        progress: Callable[[str], None] = lambda _: None,
     ) -> PreparedJob:
         """Everything that a submission signs, without submitting it."""
         return prepare_job(
@@ -178,9 +190,7 @@ class Client:
             progress=progress,
         )
 
-    def submit(
-        self, job: str | Path | PreparedJob, *, changes: Mapping[str, str] | None = None
-    ) -> JobView:
+    def submit(self, job: str | Path | PreparedJob, *, changes: Mapping[str, str] | None = None) -> JobView:
         """Sign a job and hand it to the hub. Bytes that the hub lacks are uploaded first.
 
         Raises:
@@ -200,29 +210,39 @@ class Client:
         for digest in missing:
             if digest not in blobs:
                 raise InvalidInputError(f"the hub asks for {digest}, which is not part of this job", code="odd-blob")
-            self._http.call("PUT", f"/api/v1/blobs/{digest}", content=blobs[digest])
+            self._http.call("PUT", f"/api/v1/blobs/{_part(digest)}", content=blobs[digest])
 
     def jobs(self, *, state: str = "", limit: int = 100) -> list[JobView]:
         query = f"?limit={limit}" + (f"&state={state}" if state else "")
         return self._list(f"/api/v1/jobs{query}", JobView)
 
     def job(self, job_id: str) -> JobView:
-        return JobView.model_validate(self._http.call("GET", f"/api/v1/jobs/{job_id}"))
+        return JobView.model_validate(self._http.call("GET", f"/api/v1/jobs/{_part(job_id)}"))
 
     def cancel(self, job_id: str) -> JobView:
         """Ask for a job's end. The site confirms it; until then `cancel_requested` is true."""
-        return JobView.model_validate(self._http.call("POST", f"/api/v1/jobs/{job_id}/cancel"))
+        return JobView.model_validate(self._http.call("POST", f"/api/v1/jobs/{_part(job_id)}/cancel"))
 
     def logs(self, job_id: str, *, after: int = 0) -> list[LogLine]:
-        return self._list(f"/api/v1/jobs/{job_id}/logs?after={after}", LogLine)
+        return self._list(f"/api/v1/jobs/{_part(job_id)}/logs?after={after}", LogLine)
 
     def metrics(self, job_id: str) -> list[MetricPoint]:
         """Every released point of every metric, in the order of arrival."""
-        return self._list(f"/api/v1/jobs/{job_id}/metrics", MetricPoint)
+        return self._list(f"/api/v1/jobs/{_part(job_id)}/metrics", MetricPoint)
+
+    def metrics(self, job_id: str, *, key: str = "") -> list[MetricPoint]:
+        """Every point of a job's metrics that left its site."""
+        query = f"?{urlencode({'key': key})}" if key else ""
+        return self._list(f"/api/v1/jobs/{_part(job_id)}/metrics{query}", MetricPoint)
+
+    def releases(self, *, verdicts: Sequence[str] = (), limit: int = 200) -> list[ReleaseView]:
+        """What is held at sites, and what they let out or refused, newest first."""
+        query = urlencode([*(("verdict", verdict) for verdict in verdicts), ("limit", limit)])
+        return self._list(f"/api/v1/releases?{query}", ReleaseView)
 
     def egress(self, job_id: str) -> list[EgressItem]:
         """What of this job reached the hub. The site's ledger is the record."""
-        return self._list(f"/api/v1/jobs/{job_id}/egress", EgressItem)
+        return self._list(f"/api/v1/jobs/{_part(job_id)}/egress", EgressItem)
 
     def wait(self, job_id: str, *, timeout_s: float | None = None, held_is_enough: bool = True) -> JobView:
         """Wait until a job is final, or held for a steward.
@@ -242,22 +262,32 @@ class Client:
     def follow(self, job_id: str, *, after: str = "") -> Iterator[JobEvent]:
         """A job's log lines, metrics, states and decisions as they arrive, until it is final or held.
 
-        A connection that breaks is taken up again where it broke.
+        A connection that breaks is taken up again where it broke, so nothing is missed
+        and nothing comes twice.
+
+        Raises:
+            UnreachableError: the hub stayed away for a minute.
         """
         last = after
+        heard_at = time.monotonic()
         while True:
             try:
                 for event in self._stream(job_id, last):
-                    last = event.id or last
+                    last, heard_at = event.id or last, time.monotonic()
                     yield event
-                return
+                # A hub that stops ends its streams as well: only the job's state says that this was the end.
+                job = self.job(job_id)
+                if is_final(job.state) or job.state == JobState.HELD:
+                    return
+                heard_at = time.monotonic()
             except UnreachableError:
-                time.sleep(_RECONNECT_S)
-                self.job(job_id)  # raises when the hub stays away
+                if time.monotonic() - heard_at > _PATIENCE_S:
+                    raise
+            time.sleep(_RECONNECT_S)
 
     def _stream(self, job_id: str, after: str) -> Iterator[JobEvent]:
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": after} if after else {})}
-        with self._http.lines(f"/api/v1/jobs/{job_id}/events", headers=headers) as lines:
+        with self._http.lines(f"/api/v1/jobs/{_part(job_id)}/events", headers=headers) as lines:
             fields: dict[str, str] = {}
             for line in lines:
                 if line:
@@ -274,7 +304,7 @@ class Client:
         return self._list("/api/v1/models", ModelVersionView)
 
     def model_versions(self, name: str) -> list[ModelVersionView]:
-        return self._list(f"/api/v1/models/{name}", ModelVersionView)
+        return self._list(f"/api/v1/models/{_part(name)}", ModelVersionView)
 
     def model(self, reference: str) -> ModelVersionView:
         """`name`, `name:3` or `name@champion`.
@@ -296,26 +326,30 @@ class Client:
     def tag_model(self, name: str, version: int, key: str, value: str) -> ModelVersionView:
         return ModelVersionView.model_validate(
             self._http.call(
-                "PUT", f"/api/v1/models/{name}/versions/{version}/tags", json=TagRequest(key=key, value=value).model_dump()
+                "PUT",
+                f"/api/v1/models/{_part(name)}/versions/{version}/tags",
+                json=TagRequest(key=key, value=value).model_dump(),
             )
         )
 
     def alias_model(self, name: str, alias: str, version: int) -> ModelVersionView:
         request = AliasRequest(alias=alias, version=version)
         return ModelVersionView.model_validate(
-            self._http.call("PUT", f"/api/v1/models/{name}/aliases", json=request.model_dump())
+            self._http.call("PUT", f"/api/v1/models/{_part(name)}/aliases", json=request.model_dump())
         )
 
     # -- images --------------------------------------------------------------------------------------------------------
 
     def build_image(self, model: str, version: int, *, push: bool = True) -> ImageView:
-        return ImageView.model_validate(self._post("/api/v1/images", ImageRequest(model=model, version=version, push=push)))
+        return ImageView.model_validate(
+            self._post("/api/v1/images", ImageRequest(model=model, version=version, push=push))
+        )
 
     def images(self) -> list[ImageView]:
         return self._list("/api/v1/images", ImageView)
 
     def image(self, reference: str) -> ImageView:
-        return ImageView.model_validate(self._http.call("GET", f"/api/v1/images/{reference}"))
+        return ImageView.model_validate(self._http.call("GET", f"/api/v1/images/{_part(reference)}"))
 
     def wait_image(self, image_id: str, *, timeout_s: float = 600.0) -> ImageView:
         end = time.monotonic() + timeout_s
@@ -350,14 +384,15 @@ class Client:
         )
         return DeploymentView.model_validate(self._post("/api/v1/deployments", DeploymentRequest(envelope=envelope)))
 
-    def deployments(self) -> list[DeploymentView]:
-        return self._list("/api/v1/deployments", DeploymentView)
+    def deployments(self, *, deleted: bool = True) -> list[DeploymentView]:
+        """All of them, also those that should be no more: their revisions are never given again."""
+        return self._list(f"/api/v1/deployments?deleted={str(deleted).lower()}", DeploymentView)
 
     def deployment(self, name: str) -> DeploymentView:
-        return DeploymentView.model_validate(self._http.call("GET", f"/api/v1/deployments/{name}"))
+        return DeploymentView.model_validate(self._http.call("GET", f"/api/v1/deployments/{_part(name)}"))
 
     def delete_deployment(self, name: str) -> DeploymentView:
-        return DeploymentView.model_validate(self._http.call("DELETE", f"/api/v1/deployments/{name}"))
+        return DeploymentView.model_validate(self._http.call("DELETE", f"/api/v1/deployments/{_part(name)}"))
 
     def wait_deployment(
         self, name: str, *, timeout_s: float = 120.0, until: tuple[str, ...] = ("healthy", "failed")
@@ -390,6 +425,11 @@ class Client:
         return [view.model_validate(item) for item in items]
 
 
+def _part(name: str) -> str:
+    """A name as one part of a path: it can't lead to another address of the hub."""
+    return quote(name, safe=":@")
+
+
 def _split_reference(reference: str) -> tuple[str, str, int]:
     """(name, alias, version): at most one of the last two is set."""
     name, mark, alias = reference.partition("@")
@@ -397,5 +437,7 @@ def _split_reference(reference: str) -> tuple[str, str, int]:
         return name, alias, 0
     name, mark, version = reference.partition(":")
     if mark and not version.isdecimal():
-        raise InvalidInputError(f"{version!r} is not a version", code="model-reference", hint="name, name:3 or name@alias")
+        raise InvalidInputError(
+            f"{version!r} is not a version", code="model-reference", hint="name, name:3 or name@alias"
+        )
     return name, "", int(version or 0)

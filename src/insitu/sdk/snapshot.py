@@ -29,7 +29,9 @@ def snapshot(folder: Path) -> bytes:
         InvalidInputError: it is no folder, holds nothing, or is too large.
     """
     if not folder.is_dir():
-        raise InvalidInputError(f"{folder} is not a folder", code="code-folder", hint="`code:` names the script's folder")
+        raise InvalidInputError(
+            f"{folder} is not a folder", code="code-folder", hint="`code:` names the script's folder"
+        )
     out = io.BytesIO()
     total = 0
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
@@ -59,7 +61,7 @@ def _entry(path: Path, folder: Path) -> tarfile.TarInfo:
 
 def _files(folder: Path) -> Iterator[Path]:
     """Plain files that no ignore file names, in a fixed order."""
-    specs: dict[Path, pathspec.PathSpec] = {}
+    specs: dict[Path, pathspec.GitIgnoreSpec] = {}
     for parent, folders, names in os.walk(folder):
         here = Path(parent)
         specs[here] = _rules(here)
@@ -70,15 +72,15 @@ def _files(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _rules(folder: Path) -> pathspec.PathSpec:
+def _rules(folder: Path) -> pathspec.GitIgnoreSpec:
     lines = list(_NEVER)
     for name in _FILES:
         if (folder / name).is_file():
             lines += (folder / name).read_text().splitlines()
-    return pathspec.PathSpec.from_lines("gitwildmatch", lines)
+    return pathspec.GitIgnoreSpec.from_lines(lines)
 
 
-def _ignored(path: Path, root: Path, specs: dict[Path, pathspec.PathSpec], *, is_folder: bool) -> bool:
+def _ignored(path: Path, root: Path, specs: dict[Path, pathspec.GitIgnoreSpec], *, is_folder: bool) -> bool:
     for parent in path.parents:
         relative = path.relative_to(parent).as_posix() + ("/" if is_folder else "")
         if specs[parent].match_file(relative):

@@ -72,11 +72,7 @@ def prepare_job(
     job = load_job_file(text, changes=changes)
     pins = tuple(_pin(name, given.name, given.version, datasets) for name, given in job.datasets.items())
     candidates = [site for site in sites if site.bases and _fits(job, site, pins, datasets)]
-    bases = {
-        (base.digest, base.python, base.platform)
-        for site in (candidates or sites)
-        for base in site.bases
-    }
+    bases = {(base.digest, base.python, base.platform) for site in (candidates or sites) for base in site.bases}
     if not bases:
         raise UnavailableError(
             "no site has joined this hub, so there is nothing to lock the environment for",
