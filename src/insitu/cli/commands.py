@@ -42,7 +42,9 @@ _COMMON: Mapping[str, tuple[Any, Any]] = {
         False,
     ),
     "said_verbose": (
-        Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.", rich_help_panel=_PANEL)],
+        Annotated[
+            bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.", rich_help_panel=_PANEL)
+        ],
         False,
     ),
     "said_no_color": (Annotated[bool, typer.Option("--no-color", help="No colours.", rich_help_panel=_PANEL)], False),

@@ -70,7 +70,9 @@ def _list_at_site(found: list[dict[str, Any]]) -> None:
 
 @command(app, "show")
 def show(
-    reference: Annotated[str, typer.Argument(help="name or name@version.", metavar="DATASET")], *, folder: SiteDir = None
+    reference: Annotated[str, typer.Argument(help="name or name@version.", metavar="DATASET")],
+    *,
+    folder: SiteDir = None,
 ) -> None:
     """One dataset: its columns, and how many rows it says that it has."""
     name, _, version = reference.partition("@")

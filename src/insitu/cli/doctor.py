@@ -58,7 +58,7 @@ def attempt(name: str, look: Callable[[], Check]) -> Check:
         return look()
     except InsituError as exc:
         return Check(name, "failed", exc.what + (f" ({exc.why})" if exc.why else ""), exc.hint)
-    except Exception as exc:
+    except Exception as exc:  # noqa: BLE001 - whatever is wrong with this machine is what was looked for
         return Check(name, "failed", f"{type(exc).__name__}: {exc}"[:300])
 
 
@@ -69,7 +69,9 @@ def private_file(name: str, path: Any) -> Check:
     except OSError as exc:
         return Check(name, "failed", f"{path}: {exc.strerror}")
     if mode & 0o077:
-        return Check(name, "failed", f"{path} may be read by others (mode {mode:o})", f"chmod 600 {path}, then rotate it")
+        return Check(
+            name, "failed", f"{path} may be read by others (mode {mode:o})", f"chmod 600 {path}, then rotate it"
+        )
     return Check(name, "ok", f"{path}, mode {mode:o}")
 
 

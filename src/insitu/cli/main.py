@@ -41,7 +41,7 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def root(
     *,
-    version: Annotated[  # noqa: ARG001 - its callback has done it
+    version: Annotated[
         bool, typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Which version this is.")
     ] = False,
 ) -> None:
@@ -63,7 +63,7 @@ def run(arguments: Sequence[str]) -> int:
         # Whoever read has read enough. What is left in the buffer must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as exc:
+    except Exception as exc:  # noqa: BLE001 - here every error ends
         # Typer's own errors about usage have no public base; this is what they have in common.
         if hasattr(exc, "format_message") and hasattr(exc, "exit_code"):
             return errors.report_usage(exc.format_message(), _where(exc), current())  # pyright: ignore[reportAttributeAccessIssue]

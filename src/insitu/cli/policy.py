@@ -28,7 +28,9 @@ def show(*, folder: SiteDir = None) -> None:
 
 @command(app, "check")
 def check(
-    file: Annotated[Path | None, typer.Argument(help="A policy file; without one: the site's.", metavar="[FILE]")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="A policy file; without one: the site's.", metavar="[FILE]")
+    ] = None,
     *,
     folder: SiteDir = None,
 ) -> None:

@@ -27,7 +27,9 @@ SiteDir = Annotated[
     typer.Option("--dir", envvar="INSITU_SITE_DIR", help="The site's folder.", show_default=False),
 ]
 
-WITHOUT_AGENT = frozenset({"datastore_add", "datastore_list", "data_add", "data_list", "data_show", "ledger_show", "policy_show"})
+WITHOUT_AGENT = frozenset(
+    {"datastore_add", "datastore_list", "data_add", "data_list", "data_show", "ledger_show", "policy_show"}
+)
 """Calls that need no agent: they read, or write what an agent reads when it starts."""
 
 

@@ -76,7 +76,9 @@ def list_() -> None:
         "policy": lambda site: f"v{site.policy_version}" if site.policy_version else "none readable",
         "alarm": lambda site: Text(site.alarm, style="red"),
     }
-    current().table(found, columns, key=lambda site: site.name, empty="There are no sites yet: `insitu site create NAME`.")
+    current().table(
+        found, columns, key=lambda site: site.name, empty="There are no sites yet: `insitu site create NAME`."
+    )
 
 
 @command(app, "show")

@@ -123,7 +123,9 @@ class _Writer:
 
     def _head(self, node: Node, loader: str) -> Node:
         name, module = node.get("__class__"), node.get("__module__")
-        if not (isinstance(name, str) and _NAME.fullmatch(name) and isinstance(module, str) and _MODULE.fullmatch(module)):
+        if not (
+            isinstance(name, str) and _NAME.fullmatch(name) and isinstance(module, str) and _MODULE.fullmatch(module)
+        ):
             raise NotReadableError("a node's class has no proper name")
         if loader == "JsonNode":
             name, module = "str", "builtins"
@@ -223,5 +225,3 @@ def _zip(members: list[tuple[str, bytes]]) -> bytes:
             info.external_attr = 0o644 << 16
             archive.writestr(info, data)
     return out.getvalue()
-
-

@@ -4,6 +4,7 @@
         meta.json     format, rows, columns, row count band
         key           for the hashes below; derived from the site's key for this index alone
         numbers.npy   rows × numeric columns, float64: mapped into memory, not read
+        cells-*.npy   all numbers in ascending order, with row and column of each
         text.npy      rows × text columns, keyed hashes of the cells (0: empty)
 
 Hashes are keyed because cells of a small domain (names, codes, dates) could be
@@ -11,7 +12,8 @@ guessed from plain ones (BLAKE2b's keyed mode, RFC 7693). The numbers are the
 data itself, since scans need to undo scalings: the index is as private as the
 dataset, and stands with it at the site.
 
-Building reads the files twice in blocks and holds one block at a time.
+Building reads the files twice in blocks and holds one block at a time; the
+order of all numbers is made at the end, and takes 14 bytes a cell of memory.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from numpy.typing import NDArray
 from insitu.domain.errors import IntegrityError, InvalidInputError
 from insitu.gate.known_table import Floats, KnownTable
 from insitu.gate.read_numpy import NotReadableError, parse_npy_header
+from insitu.gate.row_runs import KnownCells
 
 _FORMAT = 1
 _BLOCK_ROWS = 20_000
@@ -79,6 +82,10 @@ def build_index(files: Sequence[Path], format: str, out_dir: Path, key: bytes) -
         )
     cell_key = hashlib.blake2b(b"cells", key=key[:64], digest_size=32, person=b"insitu-index").digest()
     _write_cells(source, rows, columns, out_dir, cell_key)
+    numbers = np.load(out_dir / "numbers.npy", mmap_mode="r", allow_pickle=False)
+    cells = KnownCells.of(KnownTable(numbers))
+    for part, values in (("values", cells.values), ("rows", cells.rows), ("columns", cells.columns)):
+        np.save(out_dir / f"cells-{part}.npy", values, allow_pickle=False)
     band = row_count_band(rows)
     meta = {"format": _FORMAT, "rows": rows, "columns": columns, "row_count_band": band}
     (out_dir / "key").write_bytes(cell_key)
@@ -138,6 +145,14 @@ class KnownData:
     @cached_property
     def text(self) -> Hashes:
         return np.load(self._folder / "text.npy", mmap_mode="r", allow_pickle=False)
+
+    @cached_property
+    def cells(self) -> KnownCells:
+        values, rows, columns = (
+            np.load(self._folder / f"cells-{part}.npy", mmap_mode="r", allow_pickle=False)
+            for part in ("values", "rows", "columns")
+        )
+        return KnownCells(values, rows, columns, self.numbers.shape[1])
 
     @cached_property
     def table(self) -> KnownTable:

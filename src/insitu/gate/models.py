@@ -177,7 +177,9 @@ def _mlmodel(
                 "skops_trusted_types": trusted or None,
             },
         },
-        "mlflow_version": versions.get("mlflow") or versions.get("mlflow-skinny") or _version(described.get("mlflow_version")),
+        "mlflow_version": versions.get("mlflow")
+        or versions.get("mlflow-skinny")
+        or _version(described.get("mlflow_version")),
     }
     if signature is not None:
         document["signature"] = dict(signature)

@@ -9,6 +9,8 @@ wrong, and a dozen rows in the middle of other numbers are found all the same.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,17 +29,24 @@ _BLOCK = 200_000
 class KnownCells:
     """All cells of a table in one order, with the row and column of each."""
 
-    def __init__(self, table: KnownTable) -> None:
-        self.window = min(_WINDOW, table.width)
+    def __init__(
+        self, values: Floats, rows: NDArray[np.integer[Any]], columns: NDArray[np.integer[Any]], width: int
+    ) -> None:
+        self.values = values  # ascending
+        self.rows = rows
+        self.columns = columns
+        self.window = min(_WINDOW, width)
         self.needed = int(np.ceil(_SHARE * self.window))
-        self.usable = table.width >= 3
+        self.usable = width >= 3
+
+    @staticmethod
+    def of(table: KnownTable) -> KnownCells:
         values = np.concatenate([column.ordered for column in table.columns] or [np.empty(0)])
         rows = np.concatenate([column.rows for column in table.columns] or [NO_ROWS])
-        counts = [len(column.ordered) for column in table.columns]
+        counts = np.array([len(column.ordered) for column in table.columns], dtype=np.int64)
+        columns = np.repeat(np.arange(table.width), counts)
         order = np.argsort(values, kind="stable")
-        self.values: Floats = values[order]
-        self.rows: Ints = rows[order]
-        self.columns: Ints = np.repeat(np.arange(table.width), counts)[order]
+        return KnownCells(values[order], rows[order].astype(np.uint32), columns[order].astype(np.uint16), table.width)
 
 
 def rows_in_stream(cells: KnownCells, stream: NDArray[np.generic], effort: Effort) -> Ints:
@@ -54,7 +63,8 @@ def rows_in_stream(cells: KnownCells, stream: NDArray[np.generic], effort: Effor
 
 def _rows_in_block(cells: KnownCells, stream: Floats) -> Ints:
     places, at = _hits(cells, stream)
-    rows, columns = cells.rows[at], cells.columns[at]
+    rows = cells.rows[at].astype(np.int64)
+    columns = cells.columns[at].astype(np.int64)
     order = np.lexsort((columns, places, rows))
     rows, columns, places = rows[order], columns[order], places[order]
     # One hit per place and row: a value that a row has twice is seen once here.

@@ -43,10 +43,12 @@ class RowsFound:
 class RowScan:
     """Scans against one dataset. Preparing costs a sort per column; keep it for several scans."""
 
-    def __init__(self, table: KnownTable, *, undo_maps: bool = True, read_streams: bool = True) -> None:
+    def __init__(
+        self, table: KnownTable, cells: KnownCells | None = None, *, undo_maps: bool = True, read_streams: bool = True
+    ) -> None:
         self.table = table
         self._undo_maps = undo_maps
-        self._cells = KnownCells(table) if read_streams and table.width else None
+        self._cells = (cells or KnownCells.of(table)) if read_streams and table.width else None
 
     def find(self, found: list[FoundNumbers], effort: Effort) -> RowsFound:
         """All rows of the dataset that stand in `found`.

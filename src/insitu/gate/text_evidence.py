@@ -25,7 +25,6 @@ import numpy as np
 from insitu.gate.known_data import KnownData
 from insitu.gate.known_table import Ints
 from insitu.gate.read_text import NUMBER
-from insitu.gate.row_runs import KnownCells
 
 _MARGIN = 8.0
 _MAX_CELLS = 4000  # a value that fits more cells than this is not followed
@@ -50,14 +49,15 @@ class TextScan:
     def __init__(self, known: KnownData) -> None:
         self._known = known
         self._rows = known.rows
-        self._cells = KnownCells(known.table)
-        width = known.table.width + known.text.shape[1]
+        self._cells = known.cells
+        numeric = known.numbers.shape[1]
+        width = numeric + known.text.shape[1]
         self._needed = max(1, min(3, width))
         hashes = np.asarray(known.text).reshape(-1)
         order = np.argsort(hashes, kind="stable")
         self._hashes = hashes[order]
         self._hash_rows, self._hash_columns = np.divmod(order, max(1, known.text.shape[1]))
-        self._hash_columns = self._hash_columns + known.table.width
+        self._hash_columns = self._hash_columns + numeric
 
     def hits(self, line: str) -> list[Hit]:
         """The cells that each number and phrase in `line` fits."""

@@ -30,8 +30,8 @@ def main() -> int:
     if request is None:
         return 0
     _write_faults_to(request.state_dir / "intake.log")
-    rules = gate_rules(request)
-    return asyncio.run(serve(request, rules, ready=_say_ready))
+    make_rules = gate_rules(request)
+    return asyncio.run(serve(request, make_rules, ready=_say_ready))
 
 
 def _wait_for_request(lines: BinaryIO) -> IntakeRequest | None:

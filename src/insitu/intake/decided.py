@@ -33,7 +33,7 @@ class Decided:
     """Asks, appends, counts. One object for each job."""
 
     def __init__(self, rules: Rules, events: EventLog, kept: Kept, *, clock: Callable[[], datetime]) -> None:
-        self._rules = rules
+        self.rules = rules
         self._events = events
         self._kept = kept
         self._clock = clock
@@ -41,7 +41,7 @@ class Decided:
         self._site_lines = 0
 
     def metric(self, run: Run, key: str, value: float, step: int) -> None:
-        answer = self._ask(run, lambda: self._rules.metric(key, value, step, self._clock()))
+        answer = self._ask(run, lambda: self.rules.metric(key, value, step, self._clock()))
         if isinstance(answer, Stays):
             self._kept.keep("metric", run=run.local, key=key, value=repr(value), step=step, rule=answer.rule)
             return
@@ -58,7 +58,7 @@ class Decided:
         )
 
     def param(self, run: Run, key: str, value: str) -> None:
-        answer = self._ask(run, lambda: self._rules.param(key, value, self._clock()))
+        answer = self._ask(run, lambda: self.rules.param(key, value, self._clock()))
         if isinstance(answer, Stays):
             self._kept.keep("param", run=run.local, key=key, value=value, rule=answer.rule)
             return
@@ -68,7 +68,7 @@ class Decided:
         if key.startswith(SYSTEM_PREFIX):
             self._kept.keep("mlflow tag", run=run.local, key=key, value=value, rule="system-tag")
             return
-        answer = self._ask(run, lambda: self._rules.tag(key, value, self._clock()))
+        answer = self._ask(run, lambda: self.rules.tag(key, value, self._clock()))
         if not isinstance(answer, Stays) and len(answer) > _LONGEST_TAG:
             answer = Stays("length")
         if isinstance(answer, Stays):
@@ -84,7 +84,7 @@ class Decided:
             self._kept.keep("run", run=run.local, name=run.name, rule="room")
             return
         self._announced += 1
-        answer = self._ask(run, lambda: self._rules.name(run.name, self._clock()))
+        answer = self._ask(run, lambda: self.rules.name(run.name, self._clock()))
         if isinstance(answer, Stays):
             self._kept.keep("run name", run=run.local, name=run.name, rule=answer.rule)
             answer = ""
@@ -93,14 +93,14 @@ class Decided:
 
     def may_name(self, run: Run, text: str) -> bool:
         """Whether a name that the script chose may stand in a line of ours."""
-        return not isinstance(self._ask(run, lambda: self._rules.name(text, self._clock())), Stays)
+        return not isinstance(self._ask(run, lambda: self.rules.name(text, self._clock())), Stays)
 
     def line(self, stream: Stream, text: str) -> int:
         """One line of a stream. Returns how many lines left because of it."""
-        return self._lines(stream, lambda: self._rules.line(stream, text, self._clock()))
+        return self._lines(stream, lambda: self.rules.line(stream, text, self._clock()))
 
     def stream_ended(self, stream: Stream) -> int:
-        return self._lines(stream, lambda: self._rules.end(stream, self._clock()))
+        return self._lines(stream, lambda: self.rules.end(stream, self._clock()))
 
     def site_line(self, text: str) -> None:
         """A sentence of ours for the data scientist, in the job's log. Few of them: a script can provoke them."""

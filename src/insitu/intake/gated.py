@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -58,19 +59,17 @@ def _as_answer(outcome: TextOutcome, text: str) -> str | Stays:
     return text if outcome.leaves else Stays(outcome.rule)
 
 
-def gate_rules(request: IntakeRequest) -> GateRules:
-    """The rules of the job that `request` names.
+def gate_rules(request: IntakeRequest) -> Callable[[], Rules]:
+    """Makes the rules of the job that `request` names: looked at now, built when called.
 
     Raises:
         InvalidInputError: the policy is none.
         IntegrityError: the index of a dataset can't be read. Then nothing can be checked.
     """
-    return GateRules(
-        _read_policy(request.policy),
-        request.contract.as_contract(),
-        [KnownData.open(folder) for folder in request.index_dirs],
-        script_root=request.script_root,
-    )
+    policy = _read_policy(request.policy)
+    known = [KnownData.open(folder) for folder in request.index_dirs]
+    contract = request.contract.as_contract()
+    return lambda: GateRules(policy, contract, known, script_root=request.script_root)
 
 
 @lru_cache(maxsize=4)

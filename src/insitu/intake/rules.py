@@ -61,3 +61,29 @@ class Rules(Protocol):
     def end(self, stream: Stream, at: datetime) -> LinesLeave:
         """The stream has ended: what was waiting for more lines is decided."""
         ...
+
+
+class NothingLeaves:
+    """The rules until the job's own are ready: all stays."""
+
+    def metric(self, key: str, value: float, step: int, at: datetime) -> MetricLeaves | Stays:
+        del key, value, step, at
+        return Stays("not-ready")
+
+    def param(self, key: str, value: str, at: datetime) -> str | Stays:
+        del key, value, at
+        return Stays("not-ready")
+
+    def tag(self, key: str, value: str, at: datetime) -> str | Stays:
+        return self.param(key, value, at)
+
+    def name(self, text: str, at: datetime) -> str | Stays:
+        return self.param("", text, at)
+
+    def line(self, stream: Stream, text: str, at: datetime) -> LinesLeave:
+        del stream, text, at
+        return LinesLeave((), 1, "not-ready")
+
+    def end(self, stream: Stream, at: datetime) -> LinesLeave:
+        del stream, at
+        return LinesLeave((), 0)

@@ -30,7 +30,7 @@ from insitu.intake.kept import Kept, artifact_class
 from insitu.intake.models import Models
 from insitu.intake.outputs import as_document, candidates
 from insitu.intake.request import IntakeRequest
-from insitu.intake.rules import Rules
+from insitu.intake.rules import NothingLeaves, Rules
 from insitu.intake.runs import Runs, own_run
 from insitu.intake.streams import JobStreams
 from insitu.intake.tracking import Tracking
@@ -115,73 +115,93 @@ class Intake:
         }
 
 
-async def serve(request: IntakeRequest, rules: Rules, *, ready: Callable[[], None]) -> int:
+async def serve(request: IntakeRequest, make_rules: Callable[[], Rules], *, ready: Callable[[], None]) -> int:
     """Serve one job until it is finished. Returns the exit status.
 
     Args:
+        make_rules: builds the rules. It may take long with large datasets, so it runs beside, after `ready`; what
+            the job says until then waits in its sockets and pipes.
         ready: called once both sockets take connections.
     """
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: _note_fault(type(context.get("exception")).__name__))
-    finish_asked: asyncio.Future[str] = loop.create_future()
-    broken: asyncio.Future[UnavailableError] = loop.create_future()
+    return await _Serving(request, asyncio.get_running_loop()).run(make_rules, ready)
 
-    def give_up(error: UnavailableError) -> None:
-        if not broken.done():
-            broken.set_result(error)
 
-    def ask_to_finish(reason: str) -> None:
-        if not finish_asked.done():
-            finish_asked.set_result(reason)
+class _Serving:
+    """The sockets and streams of one job, on the event loop."""
 
-    control: ControlSocket | None = None
+    def __init__(self, request: IntakeRequest, loop: asyncio.AbstractEventLoop) -> None:
+        self._request = request
+        self._loop = loop
+        self._finish_asked: asyncio.Future[str] = loop.create_future()
+        self._broken: asyncio.Future[str] = loop.create_future()
+        self._intake = Intake(request, NothingLeaves(), clock=utc_now, on_growth=self._grown)
+        self._streams = JobStreams(
+            loop,
+            self._intake.decided,
+            folder=request.state_dir / "logs",
+            most_bytes=request.limits.log_bytes,
+            give_up=self._give_up,
+        )
+        self._connections = Connections(
+            self._intake.api,
+            most_body_bytes=request.limits.request_bytes,
+            give_up=self._give_up,
+            note=_note_fault,
+        )
+        orders = Orders(
+            streams=self._streams.begin,
+            status=self._intake.status,
+            finish=self._ask_to_finish,
+            seq=lambda: self._intake.events.seq,
+        )
+        # The job's uid is another than ours; its folder decides who reaches its socket.
+        self._job_socket = listen(request.socket, mode=0o666)
+        self._control = ControlSocket(loop, listen(request.control, mode=0o600), orders)
+        loop.set_exception_handler(lambda _, context: _note_fault(type(context.get("exception")).__name__))
 
-    def grown(seq: int) -> None:
-        del seq
-        if control is not None:
-            control.grown()
+    async def run(self, make_rules: Callable[[], Rules], ready: Callable[[], None]) -> int:
+        ready()
+        try:
+            self._intake.decided.rules = await self._loop.run_in_executor(None, make_rules)
+        except Exception as exc:  # noqa: BLE001 - without rules nothing may be served, whatever the reason
+            _note_fault(type(exc).__name__)
+            return 1
+        server = await self._loop.create_unix_server(
+            lambda: JobConnection(self._connections), sock=self._job_socket, backlog=MAX_CONNECTIONS
+        )
+        self._streams.go()
+        await asyncio.wait([self._finish_asked, self._broken], return_when=asyncio.FIRST_COMPLETED)
+        if not self._broken.done():
+            await self._streams.wait_ended(STREAMS_END_S)
+        server.close()
+        for connection in tuple(self._connections.open):
+            connection.cut()
+        return self._end()
 
-    intake = Intake(request, rules, clock=utc_now, on_growth=grown)
-    streams = JobStreams(
-        loop,
-        intake.decided,
-        folder=request.state_dir / "logs",
-        most_bytes=request.limits.log_bytes,
-        give_up=give_up,
-    )
+    def _end(self) -> int:
+        if self._broken.done():
+            _note_fault(self._broken.result())
+            return 1
+        try:
+            counts = {name: vars(each) for name, each in self._streams.counts.items()}
+            last_seq = self._intake.finish(self._finish_asked.result(), counts)
+        except (UnavailableError, OSError) as exc:
+            _note_fault(type(exc).__name__)
+            return 1
+        self._control.say_finished(last_seq, timeout_s=_LAST_WORD_S)
+        return 0
 
-    def begin_streams(fds: tuple[int, int]) -> bool:
-        if streams.are_known:
-            return False
-        streams.begin(fds)
-        return True
+    def _grown(self, seq: int) -> None:
+        del seq  # peers are told the number that it is when they are told
+        self._control.grown()
 
-    connections = Connections(
-        intake.api, most_body_bytes=request.limits.request_bytes, give_up=give_up, note=_note_fault
-    )
-    job_socket = listen(request.socket, mode=0o666)  # the job's uid is another; who reaches the folder is its job
-    server = await loop.create_unix_server(lambda: JobConnection(connections), sock=job_socket, backlog=MAX_CONNECTIONS)
-    orders = Orders(streams=begin_streams, status=intake.status, finish=ask_to_finish, seq=lambda: intake.events.seq)
-    control = ControlSocket(loop, listen(request.control, mode=0o600), orders)
-    ready()
+    def _give_up(self, error: UnavailableError) -> None:
+        if not self._broken.done():
+            self._broken.set_result(error.code)
 
-    await asyncio.wait([finish_asked, broken], return_when=asyncio.FIRST_COMPLETED)
-    if not broken.done():
-        await streams.wait_ended(STREAMS_END_S)
-    server.close()
-    for connection in tuple(connections.open):
-        connection.cut()
-    if broken.done():
-        _note_fault(broken.result().code)
-        return 1
-    try:
-        counts = {name: vars(each) for name, each in streams.counts.items()}
-        last_seq = intake.finish(finish_asked.result(), counts)
-    except (UnavailableError, OSError) as exc:
-        _note_fault(type(exc).__name__)
-        return 1
-    control.say_finished(last_seq, timeout_s=_LAST_WORD_S)
-    return 0
+    def _ask_to_finish(self, reason: str) -> None:
+        if not self._finish_asked.done():
+            self._finish_asked.set_result(reason)
 
 
 def _note_fault(name: str) -> None:

@@ -106,23 +106,29 @@ class JobStreams:
         self._give_up = give_up
         self._streams: list[JobStream] = []
         self._ended = asyncio.Event()
+        self._may_read = False
         folder.mkdir(mode=0o750)
 
     @property
     def counts(self) -> dict[str, StreamCounts]:
         return {stream.name: stream.counts for stream in self._streams}
 
-    @property
-    def are_known(self) -> bool:
-        return bool(self._streams)
-
-    def begin(self, fds: tuple[int, int]) -> None:
-        """Take over the reading ends of the job's standard output and error. Once."""
-        assert not self._streams
+    def begin(self, fds: tuple[int, int]) -> bool:
+        """Take over the reading ends of the job's standard output and error. False: they are known already."""
+        if self._streams:
+            return False
         for name, fd in zip(STREAMS, fds, strict=True):
             stream = JobStream(name, fd, self._decided, folder=self._folder, most_bytes=self._most_bytes)
             self._streams.append(stream)
-            self._loop.add_reader(fd, self._read, stream)
+        if self._may_read:
+            self.go()
+        return True
+
+    def go(self) -> None:
+        """Read from now on. Until then what the job writes waits in its pipes."""
+        self._may_read = True
+        for stream in self._streams:
+            self._loop.add_reader(stream.fileno(), self._read, stream)
 
     async def wait_ended(self, timeout_s: float) -> None:
         """Wait for both to end, at most so long; then take what is there and finish."""

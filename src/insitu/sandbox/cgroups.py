@@ -20,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,7 +91,7 @@ class Group:
 def find_hierarchy(mounts: Path = _MOUNTS, own: str | None = None) -> Hierarchy:
     """Where groups can be made, by looking and trying to make `insitu/`."""
     lines = (own if own is not None else Path("/proc/self/cgroup").read_text()).splitlines()
-    paths = {name: path for _, names, path in (line.split(":", 2) for line in lines) for name in names.split(",")}
+    paths = _paths(lines)
     if (mounts / "cgroup.controllers").is_file():
         parent = _topmost_writable(mounts, paths.get("", "/"))
         found = _enable_v2(parent) if parent else set[str]()
@@ -133,6 +133,22 @@ def find_groups(hierarchy: Hierarchy) -> Iterator[tuple[str, str, Group]]:
         with contextlib.suppress(OSError):
             names = [entry.name for entry in os.scandir(_labelled(group.folders)) if entry.name.startswith(_LABEL)]
         yield keeper, names[0].removeprefix(_LABEL) if names else "", group
+
+
+def memory_counter_of(pid: int, mounts: Path = _MOUNTS) -> Callable[[], int]:
+    """How often the kernel killed at the memory limit in the group that process is in now; 0 where none can tell."""
+    with contextlib.suppress(OSError):
+        paths = _paths(Path(f"/proc/{pid}/cgroup").read_text().splitlines())
+        v2 = mounts / paths.get("", "/").lstrip("/") / "memory.events"
+        v1 = mounts / "memory" / paths.get("memory", "/").lstrip("/") / "memory.oom_control"
+        file = v1 if "memory" in paths else v2
+        return lambda: _counter(file, "oom_kill")
+    return lambda: 0
+
+
+def _paths(lines: list[str]) -> dict[str, str]:
+    """controller → the group's path; v2 has the empty name."""
+    return {name: path for _, names, path in (line.split(":", 2) for line in lines) for name in names.split(",")}
 
 
 def _group(hierarchy: Hierarchy, keeper: str) -> Group:

@@ -42,6 +42,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from insitu.domain.errors import InsituError, InvalidInputError
+from insitu.sandbox.addresses import connect_to
 from insitu.sandbox.contract import Sandbox, SandboxSettings, Started, open_sandbox
 from insitu.sandbox.processes import start_ticks
 from insitu.sandbox.spec import Reason, SandboxResult, SandboxSpec
@@ -191,7 +192,7 @@ def _make_streams(request: KeeperRequest) -> tuple[int, int]:
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as intake:
-        intake.connect(str(request.streams_socket))
+        connect_to(intake, request.streams_socket)
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [out_read, err_read]))
         intake.sendmsg([b"streams"], [rights])
     os.close(out_read)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel
@@ -43,7 +43,6 @@ from insitu.wire.people import (
     JobView,
     KeyRequest,
     LogLine,
-    MetricPoint,
     MetricPoint,
     ModelVersionView,
     NewSite,
@@ -113,7 +112,7 @@ class Client:
             index_url=environment.get("INSITU_INDEX_URL") or None,
         )
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -229,11 +228,6 @@ class Client:
     def metrics(self, job_id: str) -> list[MetricPoint]:
         """Every released point of every metric, in the order of arrival."""
         return self._list(f"/api/v1/jobs/{_part(job_id)}/metrics", MetricPoint)
-
-    def metrics(self, job_id: str, *, key: str = "") -> list[MetricPoint]:
-        """Every point of a job's metrics that left its site."""
-        query = f"?{urlencode({'key': key})}" if key else ""
-        return self._list(f"/api/v1/jobs/{_part(job_id)}/metrics{query}", MetricPoint)
 
     def releases(self, *, verdicts: Sequence[str] = (), limit: int = 200) -> list[ReleaseView]:
         """What is held at sites, and what they let out or refused, newest first."""

@@ -423,7 +423,7 @@ class TestProcess:
     def is_refused(endpoint: Endpoint) -> bool:
         try:
             socket.create_connection(("127.0.0.1", endpoint.port)).close()
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, ConnectionResetError):
             return True
         return False
 

@@ -1,0 +1,96 @@
+"""`insitu model …`: registered models, where each version came from, and what it is called."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from insitu.cli.commands import command, group
+from insitu.cli.output import Cell, current, fields, heading, printable, short, when
+from insitu.cli.session import hub
+from insitu.domain.errors import InvalidInputError
+from insitu.domain.quantities import format_bytes
+from insitu.wire.people import ModelVersionView
+
+app = group("Registered models.")
+
+Reference = Annotated[str, typer.Argument(help="name, name:3 or name@champion.", metavar="MODEL")]
+
+
+@command(app, "list")
+def list_(
+    name: Annotated[str, typer.Argument(help="All versions of this model.", metavar="[NAME]")] = "",
+) -> None:
+    """The latest version of each model, or all versions of one."""
+    with hub() as client:
+        found = client.model_versions(name) if name else client.models()
+    columns = {
+        "model": _label,
+        "aliases": lambda one: ", ".join(one.aliases),
+        "from job": lambda one: one.job_id,
+        "site": lambda one: one.site,
+        "size": lambda one: format_bytes(one.size_bytes),
+        "digest": lambda one: short(one.digest),
+        "registered": lambda one: when(one.created_at),
+    }
+    current().table(found, columns, key=_label, empty="No model has been released and registered yet.")
+
+
+@command(app, "show")
+def show(reference: Reference) -> None:
+    """One version, with its lineage: job, code, data, packages, policy, ledger entry."""
+    with hub() as client:
+        found = client.model(reference)
+    _show(found)
+
+
+@command(app, "tag")
+def tag(
+    reference: Reference,
+    tags: Annotated[list[str], typer.Argument(help="key=value", metavar="KEY=VALUE...")],
+) -> None:
+    """Tag a version. Lineage (`insitu.…`) can't be changed."""
+    pairs = [text.partition("=") for text in tags]
+    if any(not mark for _, mark, _ in pairs):
+        raise InvalidInputError("a tag is key=value", code="tag", hint="e.g. `insitu model tag NAME:1 stage=trial`")
+    with hub() as client:
+        found = client.model(reference)
+        for key, _, value in pairs:
+            found = client.tag_model(found.name, found.version, key, value)
+    _show(found)
+
+
+@command(app, "alias")
+def alias(
+    name: Annotated[str, typer.Argument(help="The model.", metavar="NAME")],
+    alias_: Annotated[str, typer.Argument(help="e.g. champion", metavar="ALIAS")],
+    version: Annotated[int, typer.Argument(help="The version that it shall mean.", metavar="VERSION", min=1)],
+) -> None:
+    """Let an alias mean a version; it means one at a time."""
+    with hub() as client:
+        found = client.alias_model(name, alias_, version)
+    _show(found)
+
+
+def _show(found: ModelVersionView) -> None:
+    lineage: dict[str, Cell | None] = {
+        key.removeprefix("insitu.").replace("_", " "): printable(value)
+        for key, value in sorted(found.tags.items())
+        if key.startswith("insitu.")
+    }
+    own = ", ".join(f"{key}={value}" for key, value in found.tags.items() if not key.startswith(("insitu.", "mlflow.")))
+    facts: dict[str, Cell | None] = {
+        "aliases": ", ".join(found.aliases),
+        "tags": own,
+        "digest": found.digest,
+        "size": format_bytes(found.size_bytes),
+        "job": found.job_id,
+        "run": found.run_id,
+        "registered": when(found.created_at),
+    }
+    current().show(found, heading(_label(found)), fields(facts | lineage), name=_label(found))
+
+
+def _label(one: ModelVersionView) -> str:
+    return f"{one.name}:{one.version}"

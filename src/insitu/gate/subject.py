@@ -1,0 +1,69 @@
+"""One output under judgement: what was found out about it, for the checks to look at.
+
+The checks are pure: they see a `Subject` and the policy, never a file. What
+could not be found out is said in `not_checked`, and is no reason to pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from insitu.domain.outputs import Finding, OutputContract, OutputType, ReleaseContract
+from insitu.gate.policy_values import Otherwise, ReleaseRules
+
+
+@dataclass(frozen=True)
+class RowsSeen:
+    """How many rows of one dataset stand in the output."""
+
+    found: int
+    of: int
+    where: str = ""
+    in_text: bool = False
+
+
+@dataclass(frozen=True)
+class Subject:
+    name: str
+    type: OutputType
+    declared: OutputContract | None
+    written_bytes: int
+    kinds: Mapping[str, str] = field(default_factory=dict[str, str])  # kind of content → the first place of it
+    types: frozenset[str] = frozenset()  # classes that loading a skops file would make
+    loaders: frozenset[str] = frozenset()
+    rows: tuple[RowsSeen, ...] = ()
+    encoded: str = ""  # the first place with a run of encoded text
+    odd_names: int = 0  # names of files that are no ordinary names
+    unread: tuple[str, ...] = ()
+    objections: tuple[Finding, ...] = ()  # why no canonical copy could be made
+    canonical: Mapping[str, bytes] | None = None  # the bytes that may leave
+    format: str = ""  # of the canonical copy: skops, json, csv
+    left_behind: tuple[str, ...] = ()  # classes of what the canonical copy lacks
+    not_checked: tuple[str, ...] = ()
+
+    @property
+    def is_model(self) -> bool:
+        return self.type is OutputType.MLFLOW_MODEL
+
+    @property
+    def size_bytes(self) -> int:
+        """Of what would leave, or of what was written where nothing could be made of it."""
+        return self.written_bytes if self.canonical is None else sum(len(data) for data in self.canonical.values())
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a subject is compared with."""
+
+    release: ReleaseRules
+    contract: ReleaseContract
+
+    def otherwise(self, subject: Subject) -> Otherwise:
+        return self.release.models.otherwise if subject.is_model else self.release.files.otherwise
+
+    def max_bytes(self, subject: Subject) -> int:
+        return self.release.models.max_bytes if subject.is_model else self.release.files.max_bytes
+
+    def formats(self, subject: Subject) -> tuple[str, ...]:
+        return self.release.models.formats if subject.is_model else self.release.files.formats
