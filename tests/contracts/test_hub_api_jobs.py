@@ -238,7 +238,6 @@ def test_a_failed_attempt_is_tried_again_with_a_new_fence(world, alice, leeds, f
     assert (assignment.attempt, assignment.job_id) == (2, job_id)
     assert assignment.fence > 1
     again = {"attempt": 2, "fence": assignment.fence}
-    assert leeds.state(job_id, "running", first=None) if False else True
     leeds.tell(job_id, {"kind": "state", "state": "failed", "failure": failure}, first=1, **again)
     assert alice.job(job_id)["state"] == "failed"
 

@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from insitu.domain.errors import UnavailableError
+from insitu.gate.known_data import build_index
 from insitu.intake.client import attach
 from tests.unit.intake.served_job import (
     ENVIRONMENT,
@@ -118,6 +119,11 @@ def test_a_killed_process_leaves_whole_lines_and_an_error_for_the_agent(job):
     with pytest.raises(UnavailableError):
         job.handle.finish(timeout_s=WAIT_S)
     assert [event.step for event in job.of_kind("metric")] == list(range(50))
+
+
+def test_a_process_whose_folder_is_removed_ends_since_nobody_comes_back_for_it(job):
+    (job.folder / "control.sock").unlink()
+    assert job.handle._process.wait(timeout=WAIT_S) == 1
 
 
 # ── The agent's side ────────────────────────────────────────────────────────
@@ -232,6 +238,58 @@ def test_what_is_kept_of_a_stream_for_the_steward_is_bounded(start):
     job.handle.finish(timeout_s=WAIT_S)
     assert (job.folder / "logs" / "stdout.log").stat().st_size == 1000
     assert job.document("summary.json")["streams"]["stdout"]["size_bytes"] == 10_000
+
+
+# ── The gate's rules, over a real dataset ───────────────────────────────────
+
+
+@pytest.fixture
+def index(tmp_path):
+    """An index of 200 patients of whom no two are alike."""
+    table = tmp_path / "patients.csv"
+    rows = [f"{4000 + 7 * at},{at * 0.7301 + 11.03:.4f},{at * 1.9177 + 3.01:.4f},patient {at}" for at in range(200)]
+    table.write_text("\n".join(["id,glucose,weight,name", *rows, ""]))
+    folder = tmp_path / "index"
+    folder.mkdir()
+    build_index([table], "csv", folder, b"k" * 32)
+    return folder
+
+
+def test_a_printed_row_of_the_dataset_does_not_leave(start, index):
+    job = start(index_dirs=[str(index)])
+    stdout, stderr = job.give_streams()
+    os.write(stdout, b"epoch 1: loss 0.25\n 17  4119  23.4417  35.6109  patient 17\nepoch 2: loss 0.125\n")
+    os.close(stdout)
+    os.close(stderr)
+    job.handle.finish(timeout_s=WAIT_S)
+    assert [event.text for event in job.of_kind("log")] == ["epoch 1: loss 0.25", "epoch 2: loss 0.125"]
+    assert job.document("summary.json")["kept_by_rule"] == {"log line: rows-in-line": 1}
+    assert b"patient 17" in (job.folder / "logs" / "stdout.log").read_bytes()
+
+
+def test_of_a_traceback_only_type_and_own_frames_leave(job):
+    stdout, stderr = job.give_streams()
+    os.write(
+        stderr,
+        b'Traceback (most recent call last):\n  File "/job/code/train.py", line 9, in fit\n    model.fit(rows)\n'
+        b'  File "/opt/env/lib/python3.11/site-packages/x.py", line 1, in check\n    raise ValueError(rows)\n'
+        b"ValueError: patient 17 has glucose 23.4417\n",
+    )
+    os.close(stdout)
+    os.close(stderr)
+    job.handle.finish(timeout_s=WAIT_S)
+    said = "\n".join(event.text for event in job.of_kind("log"))
+    assert "ValueError" in said
+    assert "train.py" in said
+    assert "patient" not in said
+    assert "site-packages" not in said
+
+
+def test_a_damaged_index_starts_nothing(start, index):
+    (index / "meta.json").write_text("{")
+    with pytest.raises(UnavailableError) as error:
+        start(index_dirs=[str(index)])
+    assert error.value.code == "intake-start"
 
 
 # ── HTTP ────────────────────────────────────────────────────────────────────

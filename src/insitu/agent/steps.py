@@ -92,6 +92,8 @@ def accept(attempt: Attempt) -> Next:
 def prepare(attempt: Attempt) -> Next:
     """Code, packages and data are put ready; then the gate's process, then the sandbox."""
     site, job = attempt.site, attempt.verified
+    if site.keepers.adopt(attempt.workspace.keeper) is not None:
+        return Next(JobState.RUNNING)  # started before a crash that came before this was recorded
     target = Target.model_validate(attempt.row.details["target"])
     code = _code(attempt, Digest(job.document.code))
     environment = site.environments.ready(Digest(target.lock), site.link.fetch_blob)
@@ -102,6 +104,7 @@ def prepare(attempt: Attempt) -> Next:
     except InsituError as exc:
         return Next.failed(FailureClass.DATA, exc)
     uid = site.store.take_uid(attempt.row, first=site.settings.first_uid + 1)
+    _end_intake_of_a_former_try(attempt)
     attempt.workspace.make(gate_uid=site.settings.gate_gid)
     attempt.intake = site.intakes.start(_intake_request(attempt, data))
     attempt.workspace.make_outputs(uid)
@@ -115,6 +118,14 @@ def prepare(attempt: Attempt) -> Next:
     )
     attempt.keeper = site.keepers.start(request)
     return Next(JobState.RUNNING, details={"uid": uid})
+
+
+def _end_intake_of_a_former_try(attempt: Attempt) -> None:
+    """A gate process that was started before a crash, and whose sandbox never was, has judged nothing."""
+    if attempt.workspace.control.exists():
+        with contextlib.suppress(UnavailableError):
+            attach(attempt.workspace.control).kill()
+        attempt.workspace.forget_intake()
 
 
 def _code(attempt: Attempt, digest: Digest) -> Any:

@@ -79,6 +79,11 @@ class Workspace:
         self.gate.chmod(0o711)
         self.keeper.mkdir(exist_ok=True, mode=0o700)
 
+    def forget_intake(self) -> None:
+        """Remove what a gate process left that never had a job."""
+        for folder in (self.intake, self.gate):
+            shutil.rmtree(folder, ignore_errors=True)
+
     def make_outputs(self, uid: int) -> None:
         """The folder that the job's own uid may write."""
         self._make(self.outputs, uid)

@@ -51,7 +51,7 @@ _COMMON: Mapping[str, tuple[Any, Any]] = {
 }
 
 
-def with_common_options(function: Function) -> Callable[..., Any]:
+def with_common_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` with the options that all commands have, taken care of before it is called."""
     signature = inspect.signature(function, eval_str=True)
 
@@ -100,7 +100,7 @@ def command(app: typer.Typer, name: str) -> Callable[[Function], Function]:
     return register
 
 
-def single(function: Function) -> typer.Typer:
+def single(function: Callable[..., Any]) -> typer.Typer:
     """A bare verb: one function as a whole command."""
     app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
     app.command()(with_common_options(function))

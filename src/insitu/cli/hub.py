@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 from rich.text import Text
@@ -14,7 +15,7 @@ from rich.text import Text
 from insitu.cli.commands import command, group
 from insitu.cli.output import current, state, when
 from insitu.cli.session import hub
-from insitu.domain.errors import NotFoundError
+from insitu.domain.errors import InvalidInputError, NotFoundError
 from insitu.wire.people import Role, TokenView
 
 if TYPE_CHECKING:
@@ -45,12 +46,11 @@ def start(
     host: Annotated[str, typer.Option("--host")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="0 takes one that is free.", min=0, max=65535)] = 7400,
     public_url: Annotated[str, typer.Option("--public-url", help="How people and agents reach it.")] = "",
-    database_file: Annotated[
-        Path | None,
-        typer.Option("--database-file", help="File that holds a PostgreSQL URL; or INSITU_HUB_DATABASE_URL."),
-    ] = None,
+    database: Annotated[
+        str, typer.Option("--database", help="PostgreSQL URL; with a password: in INSITU_HUB_DATABASE_URL.")
+    ] = "",
     registry: Annotated[
-        str, typer.Option("--registry", help="Where images are pushed: http(s)://host[:port][/prefix]")
+        str, typer.Option("--registry", help="Where images are pushed: http(s)://host:port/prefix")
     ] = "",
     registry_auth: Annotated[
         Path | None, typer.Option("--registry-auth", help="File with user:password, mode 0600.")
@@ -62,11 +62,9 @@ def start(
     from insitu.hub.main import serve
     from insitu.hub.settings import HubSettings
 
-    # A URL may hold a password, so it is no argument, which every user of the machine can read.
-    url = database_file.read_text().strip() if database_file else os.environ.get("INSITU_HUB_DATABASE_URL", "")
     settings = HubSettings(
         data=data.absolute(),
-        database_url=url,
+        database_url=_database_url(database),
         host=host,
         port=port,
         public_url=public_url,
@@ -76,6 +74,21 @@ def start(
         log_level=log_level,
     )
     serve(settings, on_ready=_say_ready)
+
+
+def _database_url(given: str) -> str:
+    """What was given, or the environment's.
+
+    Raises:
+        InvalidInputError: an argument holds a password, which every user of this machine could read.
+    """
+    if given and urlsplit(given).password:
+        raise InvalidInputError(
+            "--database holds a password, and arguments can be read by everybody on this machine",
+            code="secret-in-argument",
+            hint="put the URL into INSITU_HUB_DATABASE_URL, or the password into ~/.pgpass",
+        )
+    return given or os.environ.get("INSITU_HUB_DATABASE_URL", "")
 
 
 def _say_ready(ready: Ready) -> None:

@@ -193,7 +193,9 @@ def _advance(revision: int, facts: Facts, rules: HealthRules, steps: _Steps) -> 
 
 def _fallen(one: Instance, facts: Facts, rules: HealthRules, steps: _Steps) -> None:
     problem = one.problem or Problem(
-        "not-ready", f"revision {one.revision} did not become ready in time", "see the log of the deployment"
+        "not-ready",
+        f"revision {one.revision} did not become ready in time",
+        "see deployments/services/.logs in the agent's folder",
     )
     former = _may_return(one, facts, rules)
     if former is not None:

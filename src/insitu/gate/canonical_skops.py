@@ -205,8 +205,9 @@ def _canonical_json(content: Any) -> str:
 
 
 def _slice(content: Any) -> dict[str, int | None]:
-    bounds = {key: content.get(key) for key in ("start", "stop", "step")} if isinstance(content, dict) else {}
-    if not bounds or not all(bound is None or type(bound) is int for bound in bounds.values()):
+    fields = cast("Node", content) if isinstance(content, dict) else {}
+    bounds: dict[str, Any] = {key: fields.get(key) for key in ("start", "stop", "step")}
+    if not fields or not all(bound is None or type(bound) is int for bound in bounds.values()):
         raise NotReadableError("a slice is not one of whole numbers")
     return bounds
 

@@ -12,7 +12,7 @@ import csv
 import io
 import json
 import math
-from typing import Any, cast
+from typing import Any
 
 from insitu.gate.read_numpy import NotReadableError
 from insitu.gate.read_text import is_text
@@ -64,7 +64,7 @@ def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
         raise ValueError("a repeated key")
-    return cast("dict[str, Any]", fields)
+    return fields
 
 
 def _no_constant(_: str) -> Any:

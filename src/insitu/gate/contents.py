@@ -56,7 +56,7 @@ class Contents:
             return
         self.effort.spend_values(values.size)
         if values.dtype.kind == "c":  # two columns that hide as one
-            values = np.stack([values.real, values.imag], axis=-1)
+            values = np.stack([np.real(values), np.imag(values)], axis=-1)
         self.numbers.append(FoundNumbers(where, values, raw))
 
     def add_text(self, where: str, text: str) -> None:

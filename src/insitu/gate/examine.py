@@ -35,6 +35,7 @@ from insitu.gate.text_evidence import LineScan, pieces
 
 _OWN_NAMES = {"MLmodel", MODEL_FILE, "model.pkl", "conda.yaml", "python_env.yaml", "requirements.txt"}
 _GENERATED = {"conda.yaml", "python_env.yaml", "requirements.txt"}  # written by us, from the signed lock
+_NEVER_LEAVE = {"MLmodel", "input_example.json", "serving_input_example.json", *_GENERATED}  # not as they were written
 
 
 @dataclass
@@ -142,7 +143,7 @@ def _with_contents(subject: Subject, written: Written, knowledge: Knowledge, eff
     contents = Contents(effort)
     types, loaders = subject.types, frozenset[str]()
     for number, (path, data) in enumerate(files.items(), start=1):
-        if subject.canonical is not None and subject.is_model and path in _GENERATED:
+        if subject.is_model and path in (_NEVER_LEAVE if subject.canonical is None else _GENERATED):
             continue
         where = path if path in _OWN_NAMES else f"file {number}"
         read_any(data, where, contents)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -182,7 +182,7 @@ def _write_cells(
 
 
 @contextmanager
-def _mapped(path: Path, dtype: str, shape: tuple[int, int]) -> Iterator[NDArray[Any]]:
+def _mapped(path: Path, dtype: str, shape: tuple[int, int]) -> Generator[NDArray[Any]]:
     """A file to be filled in place; a shape without cells can't be mapped and is written as it is."""
     if 0 in shape:
         np.save(path, np.empty(shape, dtype=dtype), allow_pickle=False)
@@ -239,7 +239,8 @@ class _CsvFiles:
                     raise _broken(path, 0, f"it is not CSV: {error}") from error
 
     def _blocks_of(self, path: Path, lines: Any) -> Iterator[list[tuple[str, ...]]]:
-        header = [name.strip() for name in next(lines, [])]
+        empty: list[str] = []
+        header = [name.strip() for name in next(lines, empty)]
         self._check_header(path, header)
         while block := [self._checked(path, row, lines.line_num) for row in islice(lines, _BLOCK_ROWS) if row]:
             yield list(zip(*block, strict=True))

@@ -120,14 +120,14 @@ class _Machine:
 
     def call(self, made: Made) -> Any:
         """What a call is replaced by: bytes when it makes bytes, else a placeholder."""
-        args = made.args if isinstance(made.args, tuple) else ()
+        args = _tuple_or_empty(made.args)
         if made.name == "_codecs.encode" and args and isinstance(args[0], str):
             blob = Blob(args[0].encode("latin-1", "replace"))  # how protocols 0 to 2 spell bytes
             self.blobs.append(blob)
             return blob
         if len(args) == 1 and isinstance(args[0], Blob):  # bytearray(b"…"), PickleBuffer(b"…")
             return args[0]
-        self._claim(cast("tuple[Any, ...]", args))
+        self._claim(args)
         return made
 
     def build(self, target: Any, state: Any) -> None:
@@ -215,7 +215,7 @@ def _dtype_of(value: Any) -> np.dtype[Any] | None:
     code = _code_of(value)
     if not (code[:1] in "fiubcUSMV" and code[1:].isdecimal() and len(code) <= 8):
         return None
-    state = cast("tuple[Any, ...]", value.state) if isinstance(value.state, tuple) else ()
+    state = _tuple_or_empty(value.state)
     try:
         if len(state) > 4 and isinstance(state[4], dict):
             return _structured(cast("dict[str, Any]", state[4]), int(code[1:]))
@@ -237,11 +237,15 @@ def _structured(fields: dict[str, Any], size: int) -> np.dtype[Any] | None:
 
 def _code_of(value: Any) -> str:
     """The type code of a pickled dtype, such as `f8` or `V32`; empty if `value` is none."""
-    if not isinstance(value, Made) or not value.name.endswith("dtype") or not isinstance(value.args, tuple):
+    if not isinstance(value, Made) or not value.name.endswith("dtype"):
         return ""
-    args = cast("tuple[Any, ...]", value.args)
+    args = _tuple_or_empty(value.args)
     code = args[0].data.decode("latin-1") if args and isinstance(args[0], Blob) else (args[0] if args else "")
     return code if isinstance(code, str) else ""
+
+
+def _tuple_or_empty(value: Any) -> tuple[Any, ...]:
+    return cast("tuple[Any, ...]", value) if isinstance(value, tuple) else ()
 
 
 def _is_shape(value: tuple[Any, ...]) -> bool:

@@ -61,8 +61,8 @@ def walk(schema: Node) -> Iterator[Node]:
                 (child, depth + 1) for child in reversed(list(node.values())) if isinstance(child, dict | list)
             )
         elif isinstance(value, list):
-            items = cast("list[Any]", value)
-            stack.extend((child, depth + 1) for child in reversed(items) if isinstance(child, dict | list))
+            items: list[Any] = value
+            stack += [(child, depth + 1) for child in reversed(items)]
 
 
 def class_of(node: Node) -> str:

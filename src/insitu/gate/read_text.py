@@ -75,8 +75,8 @@ def _add_table(entries: list[Any], where: str, contents: Contents) -> bool:
     """A list of equal-length lists, or of objects with equal keys; True if it held nothing but numbers."""
     if len(entries) < 2 or not isinstance(entries[0], list | dict):
         return False
-    rows = [list(cast("dict[str, Any]", e).values()) if isinstance(e, dict) else e for e in entries]
-    width = len(rows[0]) if isinstance(rows[0], list) else 0
+    rows: list[Any] = [list(cast("dict[str, Any]", e).values()) if isinstance(e, dict) else e for e in entries]
+    width = len(rows[0])
     if not width or not all(isinstance(row, list) and len(cast("list[Any]", row)) == width for row in rows):
         return False
     flat = [cell for row in rows for cell in row]

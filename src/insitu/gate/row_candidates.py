@@ -66,13 +66,18 @@ def layouts(item: FoundNumbers, width: int) -> Iterator[Candidate]:
     if values.ndim == 1 and not item.raw and len(values) <= 4 * width:
         yield _make(where, values.reshape(1, -1))
     elif values.ndim == 2:
-        yield _make(where, values)
-        if values.shape[0] > 1:
-            yield _make(where, values.T)
+        for table in (values, values.T):
+            if table.shape[1] <= _widest(width) and (table is values or values.shape[0] > 1):
+                yield _make(where, table)
     elif values.ndim > 2:
         yield _make(where, values.reshape(-1, values.shape[-1]))
         yield _make(where, values.reshape(values.shape[0], -1))
         yield _make(where, values.reshape(values.shape[0], -1).T)
+
+
+def _widest(width: int) -> int:
+    """More columns than this is no table of the dataset's rows, but one that lies on its side."""
+    return 8 * width + 512
 
 
 def folded(item: FoundNumbers, width: int) -> Iterator[Candidate]:
@@ -81,7 +86,7 @@ def folded(item: FoundNumbers, width: int) -> Iterator[Candidate]:
         yield from _folded(item.describe(), item.values.reshape(-1), width)
 
 
-def joined(found: list[FoundNumbers]) -> Iterator[tuple[list[FoundNumbers], Candidate]]:
+def joined(found: list[FoundNumbers], width: int) -> Iterator[tuple[list[FoundNumbers], Candidate]]:
     """Tables whose columns, or whose rows, stand in several arrays of one length; with those arrays."""
     by_length: dict[int, list[FoundNumbers]] = defaultdict(list)
     for item in found:
@@ -92,7 +97,7 @@ def joined(found: list[FoundNumbers]) -> Iterator[tuple[list[FoundNumbers], Cand
     for length, group in by_length.items():
         if len(group) >= 2 and length >= 2:
             group = group[:_MAX_GROUP]  # noqa: PLW2901 - the rest of the loop means the bounded one
-            for candidate in _of_many(group, length):
+            for candidate in _of_many(group, length, width):
                 yield group, candidate
 
 
@@ -109,7 +114,7 @@ def _folded(where: str, flat: Numbers, width: int) -> Iterator[Candidate]:
         yield _make(where, flat[:size].reshape(columns, rows).T, guessed=True)
 
 
-def _of_many(group: list[FoundNumbers], length: int) -> Iterator[Candidate]:
+def _of_many(group: list[FoundNumbers], length: int, width: int) -> Iterator[Candidate]:
     parts: list[Numbers] = []
     for item in group:
         if item.values.ndim == 1:
@@ -117,9 +122,10 @@ def _of_many(group: list[FoundNumbers], length: int) -> Iterator[Candidate]:
         else:
             parts.append(item.values if item.values.shape[1] == length else item.values.T)
     stacked = np.concatenate([part.astype(np.float64) for part in parts])
+    narrow = [table for table in (stacked, stacked.T) if table.shape[1] <= _widest(width)]
     where = f"{group[0].where} and {len(group) - 1} more arrays of length {length}"
-    yield _make(where, stacked)  # one array per row
-    yield _make(where, stacked.T)  # one array per column
+    for table in narrow:  # one array per row; one array per column
+        yield _make(where, table)
 
 
 def _make(where: str, values: Numbers, *, guessed: bool = False) -> Candidate:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import comb
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,7 +121,7 @@ def _pairs(table: KnownTable, mapped: _Mapped) -> list[tuple[Ints, Ints]]:
     fitting = np.count_nonzero(counts, axis=0)
     telling = np.argsort(totals / np.maximum(fitting, 1) - fitting / max(1, len(counts)), kind="stable")
     pairs: list[tuple[Ints, Ints]] = []
-    for column in telling[:_ANCHORS]:
+    for column in cast("list[int]", telling[:_ANCHORS].tolist()):
         if 0 < totals[column] <= _MAX_PAIRS:
             pairs.append(table.expand(int(mapped.targets[column]), mapped.windows[column]))
     return pairs or [_pairs_by_code(table, mapped, telling)]
@@ -195,10 +196,13 @@ def _accept(table: KnownTable, mapped: _Mapped, best: _Best, needed: int) -> Int
     choices = np.array([np.log2(float(comb(width, agree))) for agree in range(width + 1)])
     chance = np.minimum(1.0, table.rows * np.exp2(best.log_chance + choices[best.agree]))
     telling = enough & (chance * len(best.row) <= _CHANCE)
-    # What chance would let fit among all candidate rows, if it takes the `needed` cells that say least.
-    least = np.sort(mapped.log_chance, axis=1)[:, ::-1][:, :needed].sum(axis=1)
-    expected = float(np.minimum(1.0, table.rows * np.exp2(least + choices[needed])).sum())
-    rows = np.unique(best.row[enough])
-    if len(rows) >= _MANY and expected <= _CHANCE_SHARE * len(rows):
-        return rows
-    return np.unique(best.row[telling])
+    rows = np.unique(best.row[telling])
+    # Many rows together say what one alone can't. What chance would let fit among *all* candidate rows is reckoned
+    # at each level of agreement, with the cells that say least.
+    least = np.cumsum(np.sort(mapped.log_chance, axis=1)[:, ::-1], axis=1)
+    for level in range(needed, width + 1):
+        at_level = np.unique(best.row[best.agree >= level])
+        expected = float(np.minimum(1.0, table.rows * np.exp2(least[:, level - 1] + choices[level])).sum())
+        if len(at_level) >= _MANY and expected <= _CHANCE_SHARE * len(at_level):
+            return np.union1d(rows, at_level)
+    return rows

@@ -243,7 +243,7 @@ def _confirmed(
         if not len(scales):
             return []
         expected = scales * probe + shifts
-        at = np.clip(np.searchsorted(known, expected), 1, len(known) - 1)
+        at = np.minimum(np.maximum(np.searchsorted(known, expected), 1), len(known) - 1)
         distance = np.minimum(np.abs(known[at] - expected), np.abs(known[at - 1] - expected))
         passed = passed + (distance <= tolerances[number - 1] * np.abs(scales) + slack)
         stay = passed >= (number if number <= _STRICT else _STRICT + 0.6 * (number - _STRICT) - 1)

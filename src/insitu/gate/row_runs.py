@@ -44,9 +44,9 @@ class KnownCells:
         values = np.concatenate([column.ordered for column in table.columns] or [np.empty(0)])
         rows = np.concatenate([column.rows for column in table.columns] or [NO_ROWS])
         counts = np.array([len(column.ordered) for column in table.columns], dtype=np.int64)
-        columns = np.repeat(np.arange(table.width), counts)
+        columns = np.repeat(np.arange(table.width, dtype=np.uint16), counts)
         order = np.argsort(values, kind="stable")
-        return KnownCells(values[order], rows[order].astype(np.uint32), columns[order].astype(np.uint16), table.width)
+        return KnownCells(values[order], rows[order].astype(np.uint32), columns[order], table.width)
 
 
 def rows_in_stream(cells: KnownCells, stream: NDArray[np.generic], effort: Effort) -> Ints:

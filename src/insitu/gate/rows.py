@@ -22,6 +22,7 @@ from insitu.gate.contents import FoundNumbers
 from insitu.gate.effort import Effort
 from insitu.gate.known_table import Ints, KnownTable
 from insitu.gate.row_candidates import Candidate, folded, joined, layouts
+from insitu.gate.row_codes import maps_of_codes
 from insitu.gate.row_evidence import NO_ROWS, rows_by_maps
 from insitu.gate.row_maps import LEAST_SCALED_ROWS, SearchPurse, affine_maps, maps_as_they_are
 from insitu.gate.row_runs import KnownCells, rows_in_stream
@@ -32,7 +33,7 @@ class RowsFound:
     """Which rows were found (at the site only), and in which places."""
 
     rows: Ints
-    places: tuple[str, ...]
+    places: tuple[str, ...]  # the one with most rows first
     affine: bool = False  # some only after undoing a map per column
 
     @property
@@ -64,7 +65,7 @@ class RowScan:
         raw = [item for item in unexplained if item.raw]
         unexplained = [item for item in unexplained if not item.raw]
         in_groups: set[int] = set()
-        for group, candidate in joined(unexplained):
+        for group, candidate in joined(unexplained, self.table.width):
             if self._in_candidate(candidate, purse, effort, seen):
                 in_groups |= {id(item) for item in group}
         for item in unexplained:
@@ -93,7 +94,8 @@ class RowScan:
             rows = rows_by_maps(self.table, candidate, maps, effort)
             if len(rows) >= LEAST_SCALED_ROWS:
                 return seen.add(candidate.where, rows, affine=True)
-        return False
+        rows = rows_by_maps(self.table, candidate, maps_of_codes(self.table, candidate), effort)
+        return len(rows) >= LEAST_SCALED_ROWS and seen.add(candidate.where, rows, affine=True)
 
     def _in_stream(self, item: FoundNumbers, effort: Effort) -> Ints:
         if self._cells is None:
@@ -109,16 +111,17 @@ class _Seen:
 
     def __init__(self) -> None:
         self._rows: list[Ints] = [NO_ROWS]
-        self._places: list[str] = []
+        self._places: list[tuple[int, str]] = []
         self._affine = False
 
     def add(self, where: str, rows: Ints, *, affine: bool = False) -> bool:
         if not len(rows):
             return False
         self._rows.append(rows)
-        self._places.append(where)
+        self._places.append((len(rows), where))
         self._affine = self._affine or affine
         return True
 
     def result(self) -> RowsFound:
-        return RowsFound(np.unique(np.concatenate(self._rows)), tuple(dict.fromkeys(self._places)), self._affine)
+        places = [where for _, where in sorted(self._places, key=lambda place: -place[0])]
+        return RowsFound(np.unique(np.concatenate(self._rows)), tuple(dict.fromkeys(places)), self._affine)

@@ -19,11 +19,12 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb, log2
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from insitu.gate.known_data import KnownData
-from insitu.gate.known_table import Ints
 from insitu.gate.read_text import NUMBER
 
 _MARGIN = 8.0
@@ -38,8 +39,9 @@ _LONGEST_PHRASE = 4
 class Hit:
     """One number or phrase of the text, and the cells that it fits."""
 
-    rows: Ints
-    columns: Ints
+    what: str | float
+    rows: NDArray[np.integer[Any]]
+    columns: NDArray[np.integer[Any]]
     weight: float
 
 
@@ -63,21 +65,27 @@ class TextScan:
         """The cells that each number and phrase in `line` fits."""
         found = [self._number(token) for token in NUMBER.findall(line)[:_MAX_TOKENS]]
         if len(self._hashes):
-            found += [self._phrase(phrase) for phrase in _phrases(line)]
+            found += [self._phrase(phrase) for phrase in sorted(_phrases(line))]
         return [hit for hit in found if hit is not None]
 
     def rows_in(self, hits: Sequence[Hit]) -> int:
         """How many of the dataset's rows stand in the text that gave `hits`."""
-        if len(hits) < self._needed:
+        once = list({hit.what: hit for hit in hits}.values())  # a value that is said twice is one cell
+        if len(once) < self._needed:
             return 0
-        cells: dict[int, dict[int, float]] = defaultdict(dict)
-        for hit in hits:
+        weights: dict[int, list[float]] = defaultdict(list)
+        columns: dict[int, set[int]] = defaultdict(set)
+        for hit in once:
+            met: set[int] = set()
             for row, column in zip(hit.rows.tolist(), hit.columns.tolist(), strict=True):
-                cells[row][column] = max(hit.weight, cells[row].get(column, 0.0))
-        return sum(self._telling(list(of_row.values()), len(hits)) for of_row in cells.values())
+                columns[row].add(column)
+                if row not in met:  # a value that fits two cells of a row is one of them
+                    met.add(row)
+                    weights[row].append(hit.weight)
+        return sum(self._telling(of_row, len(columns[row]), len(once)) for row, of_row in weights.items())
 
-    def _telling(self, weights: list[float], tokens: int) -> bool:
-        count = min(len(weights), tokens)
+    def _telling(self, weights: list[float], columns: int, tokens: int) -> bool:
+        count = min(len(weights), columns)
         if count < self._needed:
             return False
         return sum(sorted(weights)[-count:]) >= log2(self._rows) + log2(comb(tokens, count)) + _MARGIN
@@ -91,7 +99,7 @@ class TextScan:
         high = int(np.searchsorted(self._cells.values, value + half * 1.001, side="right"))
         if not 0 < high - low <= _MAX_CELLS:
             return None
-        return self._hit(self._cells.rows[low:high], self._cells.columns[low:high])
+        return self._hit(value, self._cells.rows[low:high], self._cells.columns[low:high])
 
     def _phrase(self, phrase: str) -> Hit | None:
         asked = np.uint64(self._known.hash_of(phrase))
@@ -99,10 +107,10 @@ class TextScan:
         high = int(np.searchsorted(self._hashes, asked, side="right"))
         if not asked or not 0 < high - low <= _MAX_CELLS:
             return None
-        return self._hit(self._hash_rows[low:high], self._hash_columns[low:high])
+        return self._hit(phrase.casefold(), self._hash_rows[low:high], self._hash_columns[low:high])
 
-    def _hit(self, rows: Ints, columns: Ints) -> Hit:
-        return Hit(rows, columns, -log2(min(1.0, len(rows) / self._rows)))
+    def _hit(self, what: str | float, rows: NDArray[np.integer[Any]], columns: NDArray[np.integer[Any]]) -> Hit:
+        return Hit(what, rows, columns, -log2(min(1.0, len(rows) / self._rows)))
 
 
 class LineScan:

@@ -37,6 +37,7 @@ from insitu.intake.tracking import Tracking
 
 STREAMS_END_S = 2.0
 _LAST_WORD_S = 2.0
+_LOOK_FOR_FOLDER_S = 2.0
 
 
 def utc_now() -> datetime:
@@ -170,6 +171,7 @@ class _Serving:
             lambda: JobConnection(self._connections), sock=self._job_socket, backlog=MAX_CONNECTIONS
         )
         self._streams.go()
+        self._look_for_folder()
         await asyncio.wait([self._finish_asked, self._broken], return_when=asyncio.FIRST_COMPLETED)
         if not self._broken.done():
             await self._streams.wait_ended(STREAMS_END_S)
@@ -190,6 +192,12 @@ class _Serving:
             return 1
         self._control.say_finished(last_seq, timeout_s=_LAST_WORD_S)
         return 0
+
+    def _look_for_folder(self) -> None:
+        """End when the job's folder was removed: whoever did that does not come back for it."""
+        if not self._request.control.exists():
+            self._give_up(UnavailableError("the job's folder is gone", code="folder-gone"))
+        self._loop.call_later(_LOOK_FOR_FOLDER_S, self._look_for_folder)
 
     def _grown(self, seq: int) -> None:
         del seq  # peers are told the number that it is when they are told

@@ -60,6 +60,7 @@ from insitu.wire.people import (
 View = TypeVar("View", bound=BaseModel)
 
 _POLL_S = 0.5
+_POLL_DEPLOYMENT_S = 0.2
 _RECONNECT_S = 1.0
 _PATIENCE_S = 60.0  # that a hub may be away while one follows a job
 
@@ -389,16 +390,32 @@ class Client:
         return DeploymentView.model_validate(self._http.call("DELETE", f"/api/v1/deployments/{_part(name)}"))
 
     def wait_deployment(
-        self, name: str, *, timeout_s: float = 120.0, until: tuple[str, ...] = ("healthy", "failed")
+        self,
+        name: str,
+        *,
+        timeout_s: float = 120.0,
+        until: tuple[str, ...] = ("healthy", "failed"),
+        progress: Callable[[DeploymentView], None] = lambda _: None,
     ) -> DeploymentView:
+        """Wait until a deployment is in one of the states `until`.
+
+        Raises:
+            UnavailableError: it took longer than `timeout_s`.
+        """
         end = time.monotonic() + timeout_s
         while True:
             found = self.deployment(name)
+            progress(found)
             if found.state in until:
                 return found
             if time.monotonic() > end:
-                raise UnavailableError(f"deployment {name} is still {found.state}", code="timeout")
-            time.sleep(0.2)
+                raise UnavailableError(
+                    f"deployment {name} is still {found.state}",
+                    code="timeout",
+                    why=found.reason.what,
+                    hint=f"it goes on; see `insitu deployment show {name}`",
+                )
+            time.sleep(_POLL_DEPLOYMENT_S)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 

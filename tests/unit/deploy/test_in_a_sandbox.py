@@ -167,11 +167,13 @@ def test_a_model_is_served_from_a_sealed_off_place_and_nothing_is_left_after_it(
     assert reply["outputs"][0]["data"] == expected
 
 
-def test_a_model_that_is_refused_fails_with_the_serving_processs_own_reason(site):
+def test_a_model_that_is_refused_fails_with_the_serving_processs_own_reason(site, tmp_path):
     observed = site.until_settled(wanted("cloudpickle"))
     assert observed.state is DeploymentState.FAILED
     assert observed.problem
     assert observed.problem.code == "pickle-refused"
+    (log,) = (tmp_path / "services/.logs").iterdir()
+    assert "pickle-refused" in log.read_text()
 
 
 def test_the_next_agent_finds_the_sandbox_of_one_that_was_killed(site, tmp_path):

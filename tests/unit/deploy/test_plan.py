@@ -85,7 +85,14 @@ TROUBLE = {
         wanted(1),
         up(one(1, "running", LOST, was_good=False)),
         [
-            GiveUp(1, Problem("not-ready", "revision 1 did not become ready in time", "see the log of the deployment")),
+            GiveUp(
+                1,
+                Problem(
+                    "not-ready",
+                    "revision 1 did not become ready in time",
+                    "see deployments/services/.logs in the agent's folder",
+                ),
+            ),
             Stop(1),
         ],
     ),

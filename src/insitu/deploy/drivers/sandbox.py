@@ -33,6 +33,8 @@ _SCRATCH_BYTES = 64 << 20
 _FILE_BYTES = 16 << 20  # also bounds the log that the process can write
 _GRACE_S = 12.0  # the serving process gives open requests 10 s
 _LOG_READ_BYTES = 16 << 10
+_LOGS = ".logs"
+_LOGS_KEPT = 20
 
 _REFUSALS: Mapping[str, str] = {
     "pickle-refused": "the model is a pickle, and a pickle is never loaded",
@@ -118,11 +120,12 @@ class SandboxDriver:
             known.wait(_GRACE_S + 10)
         self._sandbox.destroy(name)
         self._known.pop(name, None)
+        self._keep_log(name)
         shutil.rmtree(self._folder / name, ignore_errors=True)
 
     def names(self) -> frozenset[str]:
         with contextlib.suppress(FileNotFoundError):
-            folders = {path.name for path in self._folder.iterdir()}
+            folders = {path.name for path in self._folder.iterdir() if path.name != _LOGS}
             return frozenset(folders | {name for name in self._sandbox.running() if name.startswith(self._prefix)})
         return frozenset(name for name in self._sandbox.running() if name.startswith(self._prefix))
 
@@ -138,6 +141,15 @@ class SandboxDriver:
                 return stream.read(_LOG_READ_BYTES)
         except OSError:
             return b""
+
+    def _keep_log(self, name: str) -> None:
+        """What a service said first, kept for a person at the site when the service itself is gone."""
+        if log := self._log_of(name):
+            logs = self._folder / _LOGS
+            logs.mkdir(exist_ok=True, mode=0o700)
+            (logs / f"{name}.log").write_bytes(log)
+            for old in sorted(logs.iterdir(), key=lambda path: path.stat().st_mtime_ns)[:-_LOGS_KEPT]:
+                old.unlink()
 
 
 def spec_for(service: Service, *, uid: int, gid: int) -> SandboxSpec:
@@ -207,7 +219,11 @@ def problem_of(result: SandboxResult, log: bytes) -> Problem:
             if (code := refusal_in(log)) is not None:
                 return Problem(code, _REFUSALS[code], "train and release the model again, or change the site's policy")
             how = f"signal {result.signal}" if result.signal else f"exit code {result.exit_code}"
-            return Problem("serving-ended", f"the serving process ended with {how}", "see its log at the site")
+            return Problem(
+                "serving-ended",
+                f"the serving process ended with {how}",
+                "see deployments/services/.logs in the agent's folder",
+            )
         case Reason.MEMORY:
             return Problem("out-of-memory", "the serving process needed more memory than it may have", "give it more")
         case Reason.SELFTEST:

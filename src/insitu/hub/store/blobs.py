@@ -33,5 +33,5 @@ def held_by(session: ReadSession, holder: str, digests: Collection[str]) -> dict
         select(BlobRow.digest, BlobRow.size_bytes)
         .join(BlobHolderRow, BlobHolderRow.digest == BlobRow.digest)
         .where(BlobHolderRow.holder == holder, BlobRow.digest.in_(list(digests)))
-    ).tuples()
+    )
     return dict(rows.all())

@@ -108,7 +108,7 @@ def orders(session: ReadSession, site: str) -> list[DeploymentOrder]:
         select(DeploymentRow.name, DeploymentRow.envelope)
         .where(DeploymentRow.site == site, DeploymentRow.deleted.is_(False))
         .order_by(DeploymentRow.name)
-    ).tuples()
+    )
     return [DeploymentOrder(name=name, envelope=Envelope.model_validate(envelope)) for name, envelope in rows]
 
 
@@ -169,7 +169,7 @@ def views(
         query = query.where(DeploymentRow.name == name)
     elif not deleted:
         query = query.where(or_(DeploymentRow.deleted.is_(False), DeploymentRow.state != "gone"))
-    return [_view(row, seen_at, away_before) for row, seen_at in session.rows(query).tuples()]
+    return [_view(row, seen_at, away_before) for row, seen_at in session.rows(query)]
 
 
 def _view(row: DeploymentRow, seen_at: datetime | None, away_before: datetime) -> DeploymentView:

@@ -106,7 +106,7 @@ def acknowledge(session: WriteSession, site: str, held: Mapping[str, tuple[int, 
         select(JobRow.id, JobRow.attempt, JobRow.fence).where(
             JobRow.site == site, JobRow.acknowledged.is_(False), JobRow.id.in_(list(held))
         )
-    ).tuples()
+    )
     for job_id, attempt, fence in rows.all():
         if held[job_id] == (attempt, fence):
             session.change(update(JobRow).where(JobRow.id == job_id, JobRow.fence == fence).values(acknowledged=True))

@@ -270,7 +270,7 @@ def _values(session: ReadSession, ids: list[str]) -> dict[str, dict[str, dict[st
         select(JobValueRow.job_id, JobValueRow.kind, JobValueRow.key, JobValueRow.number, JobValueRow.text).where(
             JobValueRow.job_id.in_(ids)
         )
-    ).tuples():
+    ):
         value: Any = words if kind != "metric" else float(words or "nan") if number is None else number
         found.setdefault(job_id, {}).setdefault(kind, {})[key] = value
     return found
@@ -279,6 +279,6 @@ def _values(session: ReadSession, ids: list[str]) -> dict[str, dict[str, dict[st
 def _kept(session: ReadSession, ids: list[str]) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     query = select(JobKeptRow.job_id, JobKeptRow.what, JobKeptRow.count).where(JobKeptRow.job_id.in_(ids))
-    for job_id, what, count in session.rows(query).tuples():
+    for job_id, what, count in session.rows(query):
         found.setdefault(job_id, {})[what] = count
     return found

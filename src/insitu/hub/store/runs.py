@@ -85,7 +85,7 @@ def child_runs(session: ReadSession, job_id: str, attempt: int) -> dict[str, str
     """The gate's id of each run that the script started → MLflow's."""
     rows = session.rows(
         select(JobRunRow.local, JobRunRow.run_id).where(JobRunRow.job_id == job_id, JobRunRow.attempt == attempt)
-    ).tuples()
+    )
     return dict(rows.all())
 
 

@@ -83,7 +83,7 @@ def views(session: ReadSession, *, away_before: datetime, name: str | None = Non
     query = select(SiteRow, running).order_by(SiteRow.name)
     if name is not None:
         query = query.where(SiteRow.name == name)
-    return [_view(row, count, away_before) for row, count in session.rows(query).tuples()]
+    return [_view(row, count, away_before) for row, count in session.rows(query)]
 
 
 def _view(row: SiteRow, running: int, away_before: datetime) -> SiteView:
@@ -267,12 +267,12 @@ def rooms(session: ReadSession, *, away_before: datetime) -> list[SiteRoom]:
         select(JobRow.site, func.sum(JobRow.cpus), func.sum(JobRow.memory_bytes), func.count())
         .where(JobRow.acknowledged.is_(False), JobRow.site.is_not(None), JobRow.state.not_in([s.value for s in FINAL]))
         .group_by(JobRow.site)
-    ).tuples():
+    ):
         promised[str(site)] = (float(cpus), int(memory), int(count))
     offers: dict[str, set[tuple[str, int, str]]] = {}
     for site, name, version, digest in session.rows(
         select(SiteDatasetRow.site, SiteDatasetRow.name, SiteDatasetRow.version, SiteDatasetRow.digest)
-    ).tuples():
+    ):
         offers.setdefault(site, set()).add((name, version, digest))
     found: list[SiteRoom] = []
     for row in session.rows(select(SiteRow).where(SiteRow.joined_at.is_not(None)).order_by(SiteRow.name)).scalars():
@@ -296,7 +296,7 @@ def rooms(session: ReadSession, *, away_before: datetime) -> list[SiteRoom]:
 
 def changes(session: ReadSession) -> dict[str, int]:
     """How often each site's agent was given something to hear: for the sweep that finds missed wake-ups."""
-    return dict(session.rows(select(SiteRow.name, SiteRow.changed)).tuples().all())
+    return dict(session.rows(select(SiteRow.name, SiteRow.changed)).all())
 
 
 def went_away(session: ReadSession, *, before: datetime, after: datetime) -> list[str]:

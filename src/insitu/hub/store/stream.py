@@ -74,7 +74,7 @@ def after(
         query = query.where(clause) if index == 0 and len(kinds) == 1 else query
     return [
         StreamedEvent(number, attempt, event)
-        for first, attempt, payload in session.rows(query).tuples()
+        for first, attempt, payload in session.rows(query)
         for number, event in enumerate(orjson.loads(payload), first)
         if number > cursor and (not kinds or event["kind"] in kinds)
     ]

@@ -1,0 +1,96 @@
+"""From submitting a job to its first line in the submitter's hands, with every guard on.
+
+The client is warm, code, lock and environment are where they will be used, one
+keeper and one gate process wait: so a data scientist has it from the second job
+on. The clock starts when the signed job is about to be posted and stops when the
+line is read from the job's stream. The reference is the command that a person
+would type to seal the same interpreter off, without hub, signature, policy,
+self-test, limits, gate or ledger.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+
+from benchmarks.containers import bare_container
+from benchmarks.figures import Goal, Row, milliseconds
+from benchmarks.programs import Timed, run_timed
+from benchmarks.scene import SMALL, Scene, bare_bwrap
+from insitu.sdk.submit import PreparedJob
+from tests.rig import World
+
+_PRINT = ["/opt/env/bin/python", "-c", "print(1)"]
+_COMMAND = 'python -c "print(1)"'
+_ROUNDS = 9
+_UNTIL_READY_AGAIN_S = 1.5
+"""After a job its site starts the next waiting keeper and gate, half a second later: not a part of the next job."""
+
+_GOALS = {"bubblewrap": Goal(at_most=2.0), "podman": Goal(at_most=1.5)}
+# What the hub and the agent noted on their way, as the job's stream tells it.
+_STAGES = (
+    ("POST until it is assigned", "posted", "assigned"),
+    ("POST until it is answered", "posted", "answered"),
+    ("assigned until the site has accepted it", "assigned", "preparing"),
+    ("accepted until a sandbox is asked for", "preparing", "running"),
+    ("sandbox asked for until the gate has the line", "running", "line"),
+    ("gate has the line until it is seen", "line", "seen"),
+)
+
+
+def measure(scene: Scene) -> Iterator[Row]:
+    for sandbox, goal in _GOALS.items():
+        if shutil.which({"bubblewrap": "bwrap"}.get(sandbox, sandbox)) is None:
+            yield Row(f"submit → first line, {sandbox}", "ms", (), goal=goal, failed=f"{sandbox} is not installed")
+            continue
+        yield from _measure_with(scene, sandbox, goal)
+
+
+def _measure_with(scene: Scene, sandbox: str, goal: Goal) -> Iterator[Row]:
+    world = scene.world(sandbox)
+    tree = scene.environment(SMALL).tree
+    bare = bare_bwrap(scene.base, tree, _PRINT) if sandbox == "bubblewrap" else bare_container(scene, tree, _PRINT)
+    prepared = world.alice.prepare(world.job_folder("", requirements=SMALL, command=_COMMAND) / "job.yaml")
+    told: list[_Told] = []
+    bares: list[Timed] = []
+    for number in range(scene.rounds(_ROUNDS) + 2):
+        one, other = _submit(world, prepared), run_timed(bare)
+        if number >= 2:  # the first fetches code and packages, the second finds all warm for the first time
+            told.append(one)
+            bares.append(other)
+    ours = milliseconds([one["seen"] - one["posted"] for one in told])
+    to_its_end, to_its_byte = (milliseconds([getattr(one, name) for one in bares]) for name in ("end_s", "first_byte_s"))
+    name = "bwrap" if sandbox == "bubblewrap" else f"{sandbox} run"
+    figure = f"submit → first line, {sandbox}"
+    yield Row(figure, "ms", ours, f"bare {name}", to_its_end, goal)
+    yield Row(f"{figure}, stricter", "ms", ours, f"bare {name}, to its first byte", to_its_byte)
+    for stage, begin, end in _STAGES:
+        yield Row(f"· {stage}", "ms", milliseconds([one[end] - one[begin] for one in told]))
+
+
+_Told = Mapping[str, float]
+"""Name of a moment → when it was, seconds since 1970 by this machine's clock, which hub and site share here."""
+
+
+def _submit(world: World, prepared: PreparedJob) -> _Told:
+    moments = {"posted": time.time()}
+    job = world.alice.submit(prepared)
+    moments["answered"] = time.time()
+    for event in world.alice.follow(job.id):
+        if event.kind == "state":
+            moments[event.text] = _at(event.data)
+        elif event.kind == "log":
+            moments["seen"] = time.time()
+            moments["line"] = _at(event.data)
+            break
+    else:
+        raise RuntimeError(f"{job.id} printed nothing: {world.alice.job(job.id)}\n{world.logs()}")
+    world.alice.wait(job.id, timeout_s=60)
+    time.sleep(_UNTIL_READY_AGAIN_S)
+    return moments
+
+
+def _at(data: Mapping[str, str]) -> float:
+    return datetime.fromisoformat(data["at"]).timestamp()

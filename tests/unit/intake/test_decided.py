@@ -1,0 +1,41 @@
+"""The one door: rules that crash, lines, what waits for the end of a stream, rules that aren't ready."""
+
+from insitu.intake.rules import NothingLeaves
+from tests.unit.intake.intake_parts import OWN
+
+
+def crash(*args, **kwargs):
+    raise ZeroDivisionError("a value of the data")
+
+
+def test_a_rule_that_crashes_keeps_what_it_was_asked_about_and_the_script_goes_on(job, monkeypatch):
+    for name in ("metric", "param", "tag", "name", "line", "end"):
+        monkeypatch.setattr(job.rules, name, crash)
+    job.call("POST", "runs/log-metric", {"run_id": OWN, "key": "auc", "value": 1.0, "timestamp": 1, "step": 0})
+    job.call("POST", "runs/log-parameter", {"run_id": OWN, "key": "C", "value": "1"})
+    job.call("POST", "runs/set-tag", {"run_id": OWN, "key": "t", "value": "v"})
+    job.call("POST", "runs/create", {"run_name": "kid"})
+    assert job.intake.decided.line("stdout", "text") == 0
+    assert job.intake.decided.stream_ended("stdout") == 0
+    _, summary = job.finish()
+    assert {event.kind for event in job.events()} == {"run", "kept"}
+    assert summary["kept_by_rule"]["metric: rule-failed"] == 1
+    assert "a value of the data" not in "".join(path.read_text() for path in job.folder.glob("*.json*"))
+
+
+def test_before_the_rules_are_ready_nothing_leaves(job):
+    job.intake.decided.rules = NothingLeaves()
+    job.call("POST", "runs/log-metric", {"run_id": OWN, "key": "auc", "value": 1.0, "timestamp": 1, "step": 0})
+    job.call("POST", "runs/set-tag", {"run_id": OWN, "key": "t", "value": "v"})
+    job.intake.decided.line("stdout", "text")
+    job.finish()
+    assert {event.kind for event in job.events()} == {"kept"}
+
+
+def test_lines_that_wait_for_more_are_decided_when_the_stream_ends(job):
+    decided = job.intake.decided
+    assert [decided.line("stderr", text) for text in ("hold: a", "hold: b", "plain")] == [0, 0, 1]
+    assert decided.stream_ended("stderr") == 1
+    decided.flush()
+    assert [event.text for event in job.of_kind("log")] == ["plain", "2 held"]
+    assert job.finish()[1]["kept"] == {"log line": 2}
