@@ -27,10 +27,9 @@ class Assignments:
         self._runners: dict[AttemptKey, AttemptRunner] = {}
 
     def resume(self) -> None:
-        """After a start: go on with every attempt that is not over. Held ones wait without a thread."""
+        """After a start: go on with every attempt that is not over. A held one looks for a verdict, then waits."""
         for row in self._site.store.open_attempts():
-            if row.state is not JobState.HELD:
-                self._run(row)
+            self._run(row)
 
     def apply(self, assignments: Iterable[Assignment], over: Iterable[str]) -> None:
         """Make the hub's wishes true."""

@@ -31,8 +31,10 @@ _STEPS: dict[JobState, Callable[[Attempt], Next]] = {
     JobState.PREPARING: steps.prepare,
     JobState.RUNNING: steps.run,
     JobState.JUDGING: steps.judge,
+    JobState.HELD: steps.review,
     JobState.RELEASING: steps.release,
 }
+_CANCEL_AT_ONCE = frozenset({JobState.ASSIGNED, JobState.PREPARING, JobState.HELD})  # no sandbox to stop first
 
 
 class AttemptRunner:
@@ -90,12 +92,14 @@ class AttemptRunner:
     def _walk(self) -> None:
         attempt = self._open()
         try:
-            if self._row.state is not JobState.ASSIGNED:
+            if self._row.state not in (JobState.ASSIGNED, JobState.HELD):
                 attempt.announce()  # a crash may have come between the state and its event
-            while not is_final(self._row.state) and self._row.state is not JobState.HELD:
+            while not is_final(self._row.state):
                 outcome = self._step(attempt)
                 if self._detached.is_set() and not is_final(outcome.state):
                     return
+                if outcome.state is JobState.HELD and self._row.state is JobState.HELD:
+                    break  # no verdict yet; whoever brings one wakes us
                 attempt.advance(outcome)
                 if attempt.stream.refused is not None:
                     break
@@ -104,7 +108,7 @@ class AttemptRunner:
             attempt.stream.close()
 
     def _step(self, attempt: Attempt) -> Next:
-        if self._cancelled.is_set() and self._row.state in (JobState.ASSIGNED, JobState.PREPARING):
+        if self._cancelled.is_set() and self._row.state in _CANCEL_AT_ONCE:
             return Next(JobState.CANCELLED)
         try:
             return _STEPS[self._row.state](attempt)

@@ -50,7 +50,7 @@ _log = logging.getLogger("insitu.agent")
 _INTAKE_MEMORY = 2 << 30  # of address space; an idle one holds about 40 MB
 
 # All that a gate process sees of an environment.
-GATE_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
+GATE_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def run_agent(root: Path, stop: threading.Event, *, ready: Callable[[Site], None] = lambda _: None) -> None:

@@ -214,6 +214,7 @@ def _environment(attempt: Attempt, data: list[tuple[str, DatasetVersion]]) -> di
         "MLFLOW_RUN_ID": run_id_inside(attempt.row.job_id),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # addresses that mean nothing outside
         "GIT_PYTHON_REFRESH": "quiet",
         "INSITU_JOB_ID": attempt.row.job_id,
         "INSITU_OUTPUTS": "/job/outputs",
@@ -363,6 +364,11 @@ def judge(attempt: Attempt) -> Next:
     decisions = judging.judge(attempt.site, attempt.workspace, attempt.verified, attempt.row, attempt.datasets)
     events = releasing.record(attempt, decisions)
     attempt.stream.add(events)
+    return releasing.after_judging(attempt)
+
+
+def review(attempt: Attempt) -> Next:
+    """Held: on when a verdict has come for every item, else where it is."""
     return releasing.after_judging(attempt)
 
 

@@ -57,12 +57,10 @@ def walk(schema: Node) -> Iterator[Node]:
             node = cast("Node", value)
             if "__loader__" in node:
                 yield node
-            stack.extend(
-                (child, depth + 1) for child in reversed(list(node.values())) if isinstance(child, dict | list)
-            )
-        elif isinstance(value, list):
-            items: list[Any] = value
-            stack += [(child, depth + 1) for child in reversed(items)]
+            children = list(node.values())
+        else:
+            children = cast("list[Any]", value) if isinstance(value, list) else []
+        stack += [(child, depth + 1) for child in reversed(children)]
 
 
 def class_of(node: Node) -> str:

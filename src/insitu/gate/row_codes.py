@@ -24,6 +24,7 @@ from insitu.gate.row_candidates import Candidate
 from insitu.gate.row_evidence import ColumnMap
 
 _MOST_VALUES = 512  # a column with more is `row_maps.py`'s
+_ROWS_PER_VALUE = 3  # on average; where fewer rows share a value, single columns tell enough
 _LEAST_ROWS = 12
 _SAMPLE = 400
 _REACH = 8
@@ -46,7 +47,10 @@ def maps_of_codes(table: KnownTable, candidate: Candidate) -> list[ColumnMap]:
     if candidate.guessed or len(values) < _LEAST_ROWS or min(values.shape[1], table.width) < 2:
         return []
     sample = values[np.unique(np.linspace(0, len(values) - 1, _SAMPLE).astype(np.int64))]
-    known = {j: _codes_of(table, j) for j in range(table.width) if 2 <= len(table.columns[j].distinct) <= _MOST_VALUES}
+    most = min(_MOST_VALUES, table.rows // _ROWS_PER_VALUE)
+    known = {j: _codes_of(table, j) for j in range(table.width) if 2 <= len(table.columns[j].distinct) <= most}
+    if len(known) < 2:
+        return []
     counts = {a: len(np.unique(values[:, a][np.isfinite(values[:, a])])) for a in range(values.shape[1])}
     sources = sorted((a for a in counts if 2 <= counts[a] <= _MOST_VALUES), key=lambda a: (-counts[a], a))
     start = _best_pair(table, candidate, sample, sources, known)

@@ -222,7 +222,9 @@ def a_hub(data: Path, *, database_url: str = "", **settings: Any) -> Iterator[Hu
     chosen = HubSettings(data=data, database_url=database_url, loops=False, **settings)
     clock, tracking = ManualClock(), FakeTracking()
     app = build_app(chosen, clock=clock, tracking=lambda _: tracking)  # pyright: ignore[reportArgumentType]
-    with served(app, chosen) as url, httpx.Client(base_url=url, timeout=60) as client:
+    # The client outlives the hub, as it does elsewhere: what waits at the end is let go by the hub.
+    with httpx.Client(timeout=60) as client, served(app, chosen) as url:
+        client.base_url = url
         token = chosen.admin_token_file.read_text().strip()
         yield HubWorld(chosen, clock, app, client, tracking, token)
 

@@ -13,7 +13,7 @@ from insitu.images.base import build_base
 from insitu.images.layout import OciLayout
 
 _SOCKET_PATH_BYTES = 100  # a unix socket's path may have 107
-_LONGEST_BELOW = "site/run/sandbox/0123456789abcdef0123456789abcdef/channel"
+_LONGEST_BELOW = "site/jobs/j-0123456789ab/1/intake/control.sock"
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,8 @@ class WriteSession(ReadSession):
     def change(self, statement: Executable, parameters: Any = None) -> int:
         """Run a change and return how many rows it touched: 0 means that somebody was faster."""
         result = self._session.execute(statement, parameters, execution_options={"synchronize_session": False})
-        return result.rowcount if isinstance(result, CursorResult) else 0
+        assert isinstance(result, CursorResult), "a change says how many rows it touched"
+        return result.rowcount
 
     def add(self, row: tables.Base) -> None:
         self._session.add(row)
@@ -92,7 +93,9 @@ class WriteSession(ReadSession):
 
 
 def insert_into(table: type[tables.Base], *, on_postgres: bool) -> sqlite.Insert | postgresql.Insert:
-    return postgresql.insert(table) if on_postgres else sqlite.insert(table)
+    # Into the plain table: an insert by a mapped class asks for rows back, and no longer says how many there were.
+    plain = tables.table_of(table)
+    return postgresql.insert(plain) if on_postgres else sqlite.insert(plain)
 
 
 class Store:

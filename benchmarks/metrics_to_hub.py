@@ -1,0 +1,195 @@
+"""Metrics from a site to the hub, in batches, against `MlflowClient.log_batch` to `mlflow server`.
+
+Ours is what an agent does: `POST /agent/v1/events` with 500 events, each batch
+validated on both sides and on the hub's disk (SQLite, synchronous=FULL) when it is
+answered, one after the other over one connection; then the same with the agent's
+whole stream before it (journal, ledger entry with its fsync, batch). The hub goes
+on writing to MLflow meanwhile. The reference sends batches of 100, which is what
+MLflow's own clients send.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from itertools import count, islice
+from pathlib import Path
+
+from benchmarks.figures import Goal, Row, in_turns
+from benchmarks.scene import SMALL, Scene
+from insitu.agent.hub_link import HubLink
+from insitu.agent.ledger import Ledger
+from insitu.agent.store import Store
+from insitu.agent.stream import About, AttemptStream
+from insitu.domain.jobs import JobState
+from insitu.wire.events import EventBatch, MetricEvent, StateEvent
+from insitu.wire.keys import SigningKey
+from insitu.wire.sync import Assignment, AttemptReport, BaseOffer, Capacity, SyncRequest
+from tests.rig import World
+
+_ROUNDS = 5
+_BATCH = 500
+_BATCHES = 20
+_REFERENCE_BATCH = 100
+_REFERENCE_BATCHES = 10
+_SITE = "bench"
+
+_JOB = f"""
+type: command
+display_name: bench
+experiment_name: bench
+compute: {_SITE}
+code: .
+command: "true"
+environment: {{requirements: requirements.txt}}
+metrics: [loss]
+limits: {{timeout: 1h}}
+"""
+
+
+def measure(scene: Scene) -> Iterator[Row]:
+    world = scene.world()
+    site = _Site(world, scene.base.digest, scene.base.python, scene.base.platform)
+    scene.on_end(site.link.close)
+    log_batch = _log_batch_to(scene.mlflow_server)
+    posted = _Posts(site.link, site.take_job(scene.fresh_folder("job")))
+    ours, theirs = in_turns(scene.rounds(_ROUNDS), posted.one_round, log_batch)
+    against = "log_batch to mlflow server"
+    yield Row("metrics, gate to hub", "events/s", ours, against, theirs, Goal(at_least=20.0))
+    stream = _Stream(scene.fresh_folder("stream"), site.link, site.take_job(scene.fresh_folder("job")))
+    try:
+        ours, theirs = in_turns(scene.rounds(_ROUNDS), stream.one_round, log_batch)
+    finally:
+        stream.close()
+    yield Row("… with the agent's journal and ledger", "events/s", ours, against, theirs)
+
+
+class _Site:
+    """A site of its own that only speaks: what an agent would say, without sandbox or gate."""
+
+    def __init__(self, world: World, base: str, python: str, platform: str) -> None:
+        self._world = world
+        self._bases = [BaseOffer(digest=base, python=python, platform=platform)]
+        self._started_at = datetime.now(UTC)
+        self._reports: list[AttemptReport] = []
+        key = SigningKey.generate()
+        token = world.clients["jo"].create_site(_SITE).join_token
+        with_token = HubLink(world.url)
+        with_token.join(token, key.public.text)
+        with_token.close()
+        self.link = HubLink(world.url, site=_SITE, key=key)
+        self._sync()
+
+    def take_job(self, folder: Path) -> Assignment:
+        """Submit a job for this site, and take it on until it runs."""
+        (folder / "requirements.txt").write_text(SMALL)
+        (folder / "job.yaml").write_text(_JOB)
+        job = self._world.alice.submit(folder / "job.yaml")
+        mine = next(one for one in self._sync() if one.job_id == job.id)
+        self._reports.append(
+            AttemptReport(job_id=mine.job_id, attempt=mine.attempt, fence=mine.fence, state=JobState.RUNNING, last_seq=0)
+        )
+        self._sync()
+        return mine
+
+    def _sync(self) -> list[Assignment]:
+        request = SyncRequest(
+            agent_version="bench",
+            started_at=self._started_at,
+            sandbox="bubblewrap",
+            policy_version=1,
+            bases=self._bases,
+            capacity=Capacity(cpus=8, memory_bytes=64 << 30, slots=8),
+            attempts=self._reports,
+        )
+        return self.link.sync(request).assignments
+
+
+class _Posts:
+    """Batches of events of one attempt, posted one after the other."""
+
+    def __init__(self, link: HubLink, job: Assignment) -> None:
+        self._link, self._job = link, job
+        self._seq = count(1)
+        begin = (JobState.PREPARING, JobState.RUNNING)
+        self._send([StateEvent(seq=next(self._seq), at=datetime.now(UTC), state=state) for state in begin])
+
+    def one_round(self) -> float:
+        """Events a second."""
+        begun = time.perf_counter()
+        for _ in range(_BATCHES):
+            now = datetime.now(UTC)
+            self._send(
+                [
+                    MetricEvent(seq=seq, at=now, key="loss", value=1.0 / seq, step=seq, timestamp_ms=seq)
+                    for seq in islice(self._seq, _BATCH)
+                ]
+            )
+        return _BATCH * _BATCHES / (time.perf_counter() - begun)
+
+    def _send(self, events: list[MetricEvent] | list[StateEvent]) -> None:
+        job = self._job
+        batch = EventBatch(
+            job_id=job.job_id, attempt=job.attempt, fence=job.fence, events=[*events], entry=1, size_bytes=0
+        )
+        acknowledged = self._link.send_events(batch)
+        if acknowledged != events[-1].seq:
+            raise RuntimeError(f"the hub holds {acknowledged}, not {events[-1].seq}")
+
+
+class _Stream:
+    """The same events through all that an agent puts before the hub."""
+
+    def __init__(self, folder: Path, link: HubLink, job: Assignment) -> None:
+        self._store, self._ledger = Store(folder / "store.sqlite3"), Ledger(folder / "ledger.jsonl")
+        self._stream = AttemptStream(
+            folder / "journal",
+            About(job.job_id, job.attempt, job.fence, datasets=(), submitter="alice", policy_version=1),
+            store=self._store,
+            ledger=self._ledger,
+            link=link,
+            may_spend=lambda *_: True,
+            clock=lambda: datetime.now(UTC),
+            acked=0,
+        )
+        self._stream.add([{"kind": "state", "state": state} for state in ("preparing", "running")])
+        self._stream.drain()
+
+    def one_round(self) -> float:
+        """Events a second."""
+        begun = time.perf_counter()
+        for at in range(_BATCHES):
+            steps = range(at * _BATCH, (at + 1) * _BATCH)
+            self._stream.add(
+                [
+                    {"kind": "metric", "run": "", "key": "loss", "value": 1.0 / (step + 1), "step": step, "timestamp_ms": 1}
+                    for step in steps
+                ]
+            )
+        if not self._stream.drain(60):
+            raise RuntimeError(f"the hub did not take the events: {self._stream.refused}")
+        return _BATCH * _BATCHES / (time.perf_counter() - begun)
+
+    def close(self) -> None:
+        self._stream.close()
+        self._ledger.close()
+        self._store.close()
+
+
+def _log_batch_to(server: str) -> Callable[[], float]:
+    # Here, since its import takes seconds that the other benches need not wait for.
+    from mlflow import MlflowClient  # noqa: PLC0415
+    from mlflow.entities import Metric  # noqa: PLC0415
+
+    client = MlflowClient(server)
+    run_id = client.create_run(client.create_experiment("log_batch")).info.run_id
+    steps = count()
+
+    def one_round() -> float:
+        begun = time.perf_counter()
+        for _ in range(_REFERENCE_BATCHES):
+            client.log_batch(run_id, [Metric("loss", 0.5, 1, next(steps)) for _ in range(_REFERENCE_BATCH)])
+        return _REFERENCE_BATCH * _REFERENCE_BATCHES / (time.perf_counter() - begun)
+
+    return one_round
