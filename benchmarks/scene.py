@@ -31,7 +31,7 @@ from tests.services import cache_folder, one_at_a_time
 # One pure package: what is measured is our way there, not what is imported.
 SMALL = "six==1.17.0\n"
 WITH_MLFLOW = "mlflow-skinny==3.17.2\n"
-LARGE = "mlflow-skinny==3.17.2\nnumpy==2.3.5\nscikit-learn==1.7.2\nskops==0.13.0\n"
+LARGE = "mlflow-skinny==3.17.2\nnumpy==2.4.6\nscikit-learn==1.9.1\nskops==0.16.0\n"
 
 _MLFLOW_READY_S = 120.0
 

@@ -253,9 +253,16 @@ def _world(folder: Path, hub: Process, base_layout: Path, sandbox: str) -> World
     return world
 
 
+def wdbc_table() -> Any:
+    """The Breast Cancer Wisconsin (diagnostic) table, with the column `malignant` that the example trains on."""
+    table = load_breast_cancer(as_frame=True).frame
+    table["malignant"] = 1 - table.pop("target")
+    return table
+
+
 def _add_data(folder: Path, site: SiteFolder) -> None:
     (folder / "data").mkdir()
-    load_breast_cancer(as_frame=True).frame.to_csv(folder / "data" / "wdbc.csv", index=False)
+    wdbc_table().to_csv(folder / "data" / "wdbc.csv", index=False)
     add_datastore(site, "private", str(folder / "data"))
     gid = AgentSettings(hub="http://127.0.0.1").gate_gid if os.geteuid() == 0 else None
     add_dataset(site, "wdbc", datastore="private", pattern="*.csv", gate_gid=gid)

@@ -49,6 +49,7 @@ def test_streams_are_handed_to_the_intake_and_end_with_the_code(rig: Rig):
         listener.bind(str(path))
         path.chmod(0o666)
         listener.listen()
+        listener.settimeout(END_LIMIT_S)
         run = rig.start("import sys; print('out'); print('err', file=sys.stderr)", streams=path)
         intake, _ = listener.accept()
     path.unlink()
@@ -145,6 +146,7 @@ def test_code_reaches_the_gate_on_loopback(rig: Rig):
         gate.bind(str(path))
         path.chmod(0o666)
         gate.listen()
+        gate.settimeout(END_LIMIT_S)
         served = threading.Thread(target=_echo_backwards, args=(gate, 3))
         served.start()
         code = """

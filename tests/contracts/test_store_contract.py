@@ -324,6 +324,30 @@ def test_a_job_that_has_ended_can_not_be_asked_to_stop(store, leeds, state):
     assert facts(store, job_id).state is state
 
 
+def test_everybody_at_once_stands_in_nobodys_way(store, leeds):
+    """Submitting, reporting, placing, cancelling and telling lock rows in one order: over PostgreSQL none waits for ever."""
+    ids = [submit(store)[0] for _ in range(4)]
+
+    def report_on(number):
+        with store.write() as session:
+            held = [{"job_id": id_, "attempt": 1, "fence": 1, "state": "running", "last_seq": 0} for id_ in ids]
+            changed = report(attempts=held, capacity=Capacity(cpus=64, memory_bytes=1 << 40, slots=50 + number))
+            agents.take_report(LEEDS, session, changed, SITE_KEY, now=NOW, away_before=AWAY_BEFORE)
+        with store.write() as session:
+            place_waiting(session, now=NOW, away_before=AWAY_BEFORE)
+
+    def cancel(number):
+        with store.write() as session:
+            job_actions.cancel_job(ALICE, session, ids[number % 4], now=NOW, away_before=AWAY_BEFORE)
+
+    def tell(number):
+        take(store, batch(ids[number % 4], lines(1, 5)))
+
+    doings = (lambda _: submit(store), report_on, cancel, tell)
+    answers = at_once(8, lambda number: [doings[(number + turn) % 4](number) for turn in range(8)])
+    assert [answer for answer in answers if isinstance(answer, Exception)] == []
+
+
 # -- events ------------------------------------------------------------------------------------------------------------
 
 

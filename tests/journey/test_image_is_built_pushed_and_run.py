@@ -29,6 +29,7 @@ from insitu.images.layout import OciLayout
 from insitu.images.push import pull_image, push_image
 from insitu.images.recipe import Recipe
 from insitu.images.registry import RegistrySettings
+from tests.journey.in_podman import ASK, run
 from tests.services import Registry, cache_folder, program
 
 DATA, TARGET = load_breast_cancer(return_X_y=True)
@@ -86,12 +87,6 @@ def recipe(base: UnpackedBase, environment: Environment, model: Path) -> Recipe:
 @pytest.fixture(scope="module")
 def image(recipe: Recipe, layout: OciLayout, environment: Environment, model: Path) -> Image:
     return build_image(recipe, layout, environment=environment, model=model)
-
-
-def run(*command: str | Path, **options) -> str:
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, **options)
-    assert done.returncode == 0, f"{command[0]} failed:\n{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 def test_same_parts_give_the_same_digest_in_another_layout(
@@ -163,44 +158,12 @@ def test_a_registry_that_is_away_is_said_so(layout, image, free_port):
     assert away.value.code == "registry-unreachable"
 
 
-ASK = """
-import json, time, urllib.request
-def ask(path, body=None):
-    request = urllib.request.Request("http://127.0.0.1:8080" + path, body, {"Content-Type": "application/json"})
-    return urllib.request.urlopen(request, timeout=10).read()
-for _ in range(300):
-    try:
-        ask("/v2/health/ready"); break
-    except OSError:
-        time.sleep(0.1)
-print(ask("/invocations", json.dumps({"inputs": ROWS}).encode()).decode())
-"""
-
-
-@pytest.fixture
-def podman():
-    """Podman with storage and settings of its own; whatever it made is gone afterwards."""
-    # Not below tmp_path: Podman takes at most 50 characters for its folder of run files.
-    folder = Path(tempfile.mkdtemp(prefix="insitu-podman-", dir="/tmp"))
-    settings = folder / "containers.conf"
-    settings.write_text(
-        '[network]\nnetwork_backend="netavark"\n[engine]\nruntime="runc"\n'
-        '[containers]\ndefault_ulimits=["nofile=4096:4096","nproc=4096:4096"]\n'
-    )
-    binary = program("podman", "podman")
-    base = ["env", f"CONTAINERS_CONF={settings}", binary, f"--root={folder / 'root'}", f"--runroot={folder / 'run'}"]
-    yield lambda *words: run(*base, *words)
-    subprocess.run([*base, "rm", "--all", "--force", "--time", "0"], capture_output=True, check=False)
-    subprocess.run(["umount", folder / "root" / "overlay"], capture_output=True, check=False)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 def test_image_answers_in_podman_without_network_privileges_or_a_writable_root(podman, layout, image, model):
     name = podman("pull", "--quiet", f"oci:{layout.path}:{image.reference}").strip()
     sealed = ["--network=none", "--read-only", "--cap-drop=all", "--security-opt=no-new-privileges"]
     container = podman("run", "--detach", *sealed, name).strip()
     assert podman("inspect", "--format={{.State.Running}}", container).strip() == "true", podman("logs", container)
-    ask = ASK.replace("ROWS", json.dumps(np.asarray(ROWS).tolist()))
+    ask = ASK.replace("BODY", json.dumps({"inputs": np.asarray(ROWS).tolist()}))
     answer = json.loads(podman("exec", container, "/opt/env/bin/python", "-c", ask))
     assert answer["predictions"] == json.loads((model / "expected.json").read_text())
     assert podman("exec", container, "id", "-u").strip() == "65532"

@@ -59,6 +59,10 @@ class RowScan:
         """
         if not self.table.width or not self.table.rows:
             return RowsFound(NO_ROWS, ())
+        with np.errstate(all="ignore"):  # what a job wrote may hold any bit pattern
+            return self._find(found, effort)
+
+    def _find(self, found: list[FoundNumbers], effort: Effort) -> RowsFound:
         purse = SearchPurse(self.table.rows)
         seen = _Seen()
         unexplained = [item for item in found if not self._in_shape(item, purse, effort, seen)]

@@ -18,6 +18,7 @@ import re
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import comb, log2
 from typing import Any
 
@@ -113,11 +114,17 @@ class TextScan:
         return Hit(what, rows, columns, -log2(min(1.0, len(rows) / self._rows)))
 
 
+@lru_cache(maxsize=64)
+def text_scan(known: KnownData) -> TextScan:
+    """The scan for a dataset: prepared once in a process, however many channels look at it."""
+    return TextScan(known)
+
+
 class LineScan:
     """Looks at lines one by one, each together with the few before it: rows may be printed down the page."""
 
     def __init__(self, known: Sequence[KnownData], *, together: int = 8) -> None:
-        self._scans = [TextScan(one) for one in known]
+        self._scans = [text_scan(one) for one in known]
         self._recent: list[deque[list[Hit]]] = [deque(maxlen=together) for _ in self._scans]
 
     def rows_in(self, line: str) -> int:

@@ -60,7 +60,7 @@ def demo(
             remove(places)
     telling.seconds["total"] = round(time.monotonic() - begun, 2)
     document = report.as_document(story.facts, stage, telling.seconds)
-    out.show(document, *report.describe(document))
+    out.show(document, *report.describe(story.facts, document))
     if keep:
         _say_kept(stage, out)
 

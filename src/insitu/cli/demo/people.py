@@ -52,6 +52,7 @@ def log_everybody_in(hub: str, admin_token: Path, folder: Path, cache: Path) -> 
     folders: dict[Role, UserFolders] = {}
     admin_folders = UserFolders(config=folder / "admin", cache=cache)
     admin_login = Login(hub=hub, token=admin_token.read_text().strip())
+    save_login(admin_folders, admin_login)
     with Client(admin_login, load_or_make_key(admin_folders), cache=cache) as admin:
         for role in ROLES:
             own = UserFolders(config=folder / role.value, cache=cache)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 from rich.console import RenderableType
@@ -9,7 +12,8 @@ from rich.text import Text
 
 from insitu.cli.demo.stage import Stage
 from insitu.cli.demo.story import Facts
-from insitu.cli.output import heading, short, state, table
+from insitu.cli.errors import rule_line
+from insitu.cli.output import heading, hint, short, state, table
 from insitu.domain.quantities import format_bytes
 
 
@@ -28,12 +32,7 @@ def as_document(facts: Facts, stage: Stage, seconds: dict[str, float]) -> dict[s
         "held_job": {
             "id": held.id,
             "state": held.state.value,
-            "finding": {
-                "rule": finding.rule,
-                "measure": finding.measure,
-                "limit": finding.limit,
-                "hint": finding.hint,
-            },
+            "finding": {"rule": finding.rule, "measure": finding.measure, "hint": finding.hint},
         },
         "metrics": dict(sorted(job.metrics.items())),
         "model": {"name": model.name, "version": model.version, "aliases": model.aliases, "digest": model.digest},
@@ -47,19 +46,19 @@ def as_document(facts: Facts, stage: Stage, seconds: dict[str, float]) -> dict[s
     }
 
 
-def describe(document: dict[str, Any]) -> list[RenderableType]:
+def describe(facts: Facts, document: dict[str, Any]) -> list[RenderableType]:
     """The same for people."""
-    held, ledger = document["held_job"]["finding"], document["ledger"]
-    left = sum(item["bytes"] for item in document["egress"])
+    assert facts.finding is not None, "every step was played"
+    left = sum(entry["size_bytes"] for entry in facts.entries)
     return [
         "",
         heading("What left the site"),
         table(
-            document["egress"],
+            _gathered(facts.entries),
             {
-                "entry": lambda one: str(one["entry"]),
+                "entries": lambda one: one["entries"],
                 "kind": lambda one: one["kind"],
-                "what": lambda one: one["name"],
+                "what": lambda one: one["what"],
                 "bytes": lambda one: format_bytes(one["bytes"]),
                 "decision": lambda one: state(one["decision"]),
                 "rule": lambda one: one["rule"],
@@ -67,12 +66,15 @@ def describe(document: dict[str, Any]) -> list[RenderableType]:
             },
         ),
         Text.assemble(
-            f"{format_bytes(left)} in all; ", state("ok"), f"  ledger of {ledger['entries']} entries verified"
+            f"{format_bytes(left)} in all  ",
+            state("ok"),
+            f"  ledger of {document['ledger']['entries']} entries, each bound to the one before it",
         ),
         "",
         heading("What did not"),
-        Text.assemble(state("held"), f"  {held['rule']}: {held['measure']}"),
-        Text(f"  {held['hint']}", style="dim"),
+        Text.assemble(state("held"), f"  the model of {document['held_job']['id']}"),
+        rule_line(facts.finding.rule, facts.finding.measure, facts.finding.limit),
+        Text.assemble("  ", hint(facts.finding.hint)),
         "",
         heading("What the deployed model says"),
         table(
@@ -85,9 +87,44 @@ def describe(document: dict[str, Any]) -> list[RenderableType]:
             },
         ),
         "",
-        Text(
-            f"{document['model']['name']} version {document['model']['version']} · image {short(document['image']['digest'])} · "
-            f"{document['sandbox']} · {document['seconds']['total']:.0f} s in all",
-            style="dim",
-        ),
+        Text(_summary(document), style="dim"),
     ]
+
+
+def _summary(document: dict[str, Any]) -> str:
+    model, image = document["model"], document["image"]
+    parts = (
+        f"{model['name']} version {model['version']}",
+        f"image {short(image['digest'])}",
+        f"jobs in {document['sandbox']}",
+        f"{document['seconds']['total']:.0f} s in all",
+    )
+    return " · ".join(parts)
+
+
+def _gathered(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Entries as lines that a person reads: all live batches of a job are one."""
+    lines: list[dict[str, Any]] = []
+    for (job, kind, name, rule, decision), found in groupby(entries, key=_same):
+        several = list(found)
+        counts = Counter()
+        for entry in several:
+            counts.update(entry["counts"])
+        first, last = several[0]["seq"], several[-1]["seq"]
+        what = ", ".join(f"{count} {word}" for word, count in counts.items())
+        lines.append(
+            {
+                "entries": str(first) if first == last else f"{first}-{last}",
+                "kind": kind,
+                "what": f"{name} ({what})" if what else name,
+                "bytes": sum(entry["size_bytes"] for entry in several),
+                "decision": decision,
+                "rule": rule,
+                "job": job,
+            }
+        )
+    return lines
+
+
+def _same(entry: dict[str, Any]) -> tuple[str, ...]:
+    return entry["job_id"], entry["kind"], entry["name"], entry["rule"], entry["decision"]

@@ -59,6 +59,7 @@ class Facts:
     deployment: DeploymentView | None = None
     predictions: list[dict[str, Any]] = field(default_factory=list)
     egress: list[dict[str, Any]] = field(default_factory=list)
+    entries: list[dict[str, Any]] = field(default_factory=list)  # the ledger's own, for people
     ledger: dict[str, Any] = field(default_factory=dict)
 
 
@@ -242,7 +243,9 @@ class Story:
 
     def read_ledger(self, step: Step) -> None:
         stage = self._stage
-        entries = stage.ask_site("ledger_show")
+        # The first entry opens the ledger: nothing left with it.
+        entries = [entry for entry in stage.ask_site("ledger_show") if entry["kind"] != "opened"]
+        self.facts.entries = entries
         self.facts.egress = [
             {
                 "kind": entry["kind"],
@@ -251,10 +254,8 @@ class Story:
                 "decision": entry["decision"],
                 "rule": entry["rule"],
                 "entry": entry["seq"],
-                "job": entry["job_id"],
             }
             for entry in entries
-            if entry["kind"] != "opened"
         ]
         with stage.folder.ledger.open("rb") as stream:
             head = verify(stream)

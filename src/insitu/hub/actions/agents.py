@@ -13,7 +13,6 @@ import orjson
 
 from insitu.domain.errors import AuthenticationError, ConflictError, InvalidInputError, SignatureError
 from insitu.hub.access import JoinedSite
-from insitu.hub.actions.placing import place_waiting
 from insitu.hub.store import deployments, events, job_states, jobs, sites
 from insitu.hub.store.session import ReadSession, Store, WriteSession
 from insitu.wire.events import EventBatch
@@ -90,8 +89,11 @@ def take_report(
     *,
     now: datetime,
     away_before: datetime,
-) -> None:
-    """Keep what a site says of itself, and place what now fits there.
+) -> bool:
+    """Keep what a site says of itself. Returns whether something may fit there now that did not before.
+
+    Placing is a transaction of its own: everybody locks in the order placing, jobs,
+    deployments, sites, and this one comes to the site's row last.
 
     Raises:
         ConflictError: another agent with the same key speaks for this site.
@@ -100,16 +102,15 @@ def take_report(
     was_away = known.last_seen_at is None or known.last_seen_at <= away_before
     if known.started_at is not None and report.started_at < known.started_at and not was_away:
         raise TwoAgentsError(site.name)
+    job_states.acknowledge(session, site.name, _held(report))
+    deployments.note_reports(session, site.name, report.deployments)
     sites.note_report(session, site.name, report, now=now)
     offer = _digest([offer.model_dump(mode="json") for offer in report.datasets])
     if offer != known.offer_digest:
         sites.note_offer(session, site.name, report.datasets, offer)
-    job_states.acknowledge(session, site.name, _held(report))
-    deployments.note_reports(session, site.name, report.deployments)
     if report.head is not None:
         _take_head(session, site.name, report.head, known.head, hub_key)
-    if was_away or offer != known.offer_digest or sites.room_of(report) != known.room:
-        place_waiting(session, now=now, away_before=away_before)
+    return was_away or offer != known.offer_digest or sites.room_of(report) != known.room
 
 
 class TwoAgentsError(ConflictError):

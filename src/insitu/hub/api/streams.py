@@ -24,6 +24,7 @@ from starlette.routing import Route
 from insitu.domain.errors import InvalidInputError
 from insitu.hub.access import JoinedSite
 from insitu.hub.actions import agents, follow
+from insitu.hub.actions.placing import place_waiting
 from insitu.hub.api.agents import parse
 from insitu.hub.api.bodies import read_document
 from insitu.hub.api.caller import parts_of, person_of, site_of
@@ -78,11 +79,14 @@ def _take(request: Request, parts: Parts, body: bytes) -> _Taken:
     now = parts.clock()
     try:
         with parts.store.write() as session:
-            agents.take_report(site, session, report, parts.key, now=now, away_before=parts.away_before())
+            has_room = agents.take_report(site, session, report, parts.key, now=now, away_before=parts.away_before())
     except agents.TwoAgentsError:
         with parts.store.write() as session:
             agents.alarm_two_agents(session, site.name, now=now)
         raise
+    if has_room:
+        with parts.store.write() as session:
+            place_waiting(session, now=now, away_before=parts.away_before())
     return _Taken(site, report, *_look(parts, site, report))
 
 
