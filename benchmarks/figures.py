@@ -71,11 +71,12 @@ class Row:
 
 
 def in_turns(
-    rounds: int, ours: Callable[[], float], reference: Callable[[], float]
+    rounds: int, ours: Callable[[], float], reference: Callable[[], float], *, warm_up: bool = True
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """A B A B …, after one of each that does not count: what slows the machine down slows both down."""
-    ours()
-    reference()
+    """A B A B …, after one of each that does not count (unless all is warm): what slows the machine down slows both down."""
+    if warm_up:
+        ours()
+        reference()
     pairs = [(ours(), reference()) for _ in range(rounds)]
     return tuple(a for a, _ in pairs), tuple(b for _, b in pairs)
 

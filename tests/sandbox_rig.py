@@ -39,10 +39,12 @@ END_LIMIT_S = 60
 # Becomes another user and runs the rest, seeing the interpreter even where it lies in root's home.
 _AS_USER = """
 import os, sys
-from insitu.sandbox import confine, kernel
-confine._open_the_way(confine._needed(), [])
-uid = int(sys.argv[1]); os.setgroups([]); os.setresgid(uid, uid, uid); os.setresuid(uid, uid, uid)
-os.execv(sys.argv[2], sys.argv[2:])
+from pathlib import Path
+from insitu.sandbox import confine
+uid, rootfs, *argv = sys.argv[1:]
+confine._open_the_way(confine._needed(), [Path(rootfs)])
+os.setgroups([]); os.setresgid(*[int(uid)] * 3); os.setresuid(*[int(uid)] * 3)
+os.execv(argv[0], argv)
 """
 
 
@@ -88,10 +90,12 @@ class Rig:
     python: list[str]
     pool: KeeperPool
     runs: list[Run] = field(default_factory=list)
+    count: int = 0
 
     def spec(self, code: str, **changes: Any) -> SandboxSpec:
         """A spec for a few lines of Python, with one read-only input `data` and `/job/outputs`."""
-        name = f"t{os.getpid()}-{len(self.runs)}-{self.kind}"[:60]
+        self.count += 1
+        name = f"t{os.getpid()}-{self.count}-{self.kind}"
         (self.folder / name).mkdir()
         data, outputs = self.folder / name / "data", self.folder / name / "outputs"
         for each in (data, outputs):
@@ -216,7 +220,7 @@ def open_rig(
     settings = SandboxSettings(
         state_dir=folder / "engines", bwrap=bwrap, podman=podman, docker_socket=docker or folder / "no.sock"
     )
-    as_user = [sys.executable, "-c", _AS_USER, str(USER_UID)] if owner else []
+    as_user = [sys.executable, "-c", _AS_USER, str(USER_UID), str(rootfs)] if owner else []
     sandbox = open_sandbox(kind.removesuffix("-as-user"), settings)
     found = sandbox.probe()
     assert found.available, f"{kind}: {found.why_not}. hint: `make test` installs it; {found.hint}"

@@ -40,6 +40,7 @@ def installed(folder: Path, *extras: str) -> Path:
     for name in ("pyproject.toml", "uv.lock", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, sources)
     shutil.copytree(ROOT / "src", sources / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "examples", sources / "examples")
     options = [option for extra in extras for option in ("--extra", extra)]
     command = [find_uv_bin(), "sync", "--quiet", "--locked", "--no-dev", "--no-editable", *options]
     run(command, cwd=sources, env=environment)

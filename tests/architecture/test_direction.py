@@ -24,10 +24,12 @@ MAY_IMPORT = {
     "intake": {"gate", "wire", "domain"},
     "agent": {"intake", "sandbox", "gate", "deploy", "images", "wire", "domain"},
     "hub": {"images", "deploy", "wire", "domain"},
-    "sdk": {"wire", "domain"},
-    "cli": {"sdk", "hub", "agent", "wire", "domain"},
+    # The client resolves packages (`images.locks`), because whoever resolves picks what runs.
+    "sdk": {"images", "wire", "domain"},
+    # Beside starting the processes: `policy check` offline, and what `agent doctor` probes.
+    "cli": {"sdk", "hub", "agent", "images", "gate", "sandbox", "wire", "domain"},
     # Fakes that pass the contract suites: they speak the contracts, nothing of ours imports them.
-    "testing": {"sandbox", "gate", "images", "deploy", "wire", "domain"},
+    "testing": {"agent", "sandbox", "gate", "images", "deploy", "wire", "domain"},
     # What stands beside the packages: the public names, and `python -m insitu`.
     "__init__": {"sdk", "domain"},
     "__main__": {"cli"},

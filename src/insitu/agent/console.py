@@ -81,7 +81,7 @@ def answer(steward: Steward, line: bytes) -> dict[str, Any]:
         return {"error": {"code": type(exc).__name__, "what": "the agent failed at this call"}, "exit_code": 1}
 
 
-def call_console(path: Path, call: str, **arguments: Any) -> Any:
+def call_console(socket_path: Path, call: str, /, **arguments: Any) -> Any:
     """Ask a running agent.
 
     Raises:
@@ -90,12 +90,12 @@ def call_console(path: Path, call: str, **arguments: Any) -> Any:
     """
     with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
         try:
-            connection.connect(str(path))
+            connection.connect(str(socket_path))
         except OSError as exc:
             raise UnreachableError(
-                f"no agent is running with {path.parent}",
+                f"no agent is running with {socket_path.parent}",
                 code="agent-not-running",
-                hint=f"start it with `insitu agent start --dir {path.parent}`, or name another folder with --dir",
+                hint=f"start it with `insitu agent start --dir {socket_path.parent}`, or name another folder with --dir",
             ) from exc
         connection.sendall(json.dumps({"call": call, "arguments": arguments}).encode() + b"\n")
         with connection.makefile("rb") as stream:

@@ -77,6 +77,8 @@ def config(app: FastAPI, settings: HubSettings) -> uvicorn.Config:
         timeout_graceful_shutdown=_GRACE_S,
         backlog=_BACKLOG,
         log_level=settings.log_level,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
     )
 
 
@@ -149,6 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         host=given.host,
         port=given.port,
         public_url=given.public_url,
+        tls_certificate=given.tls_certificate,
+        tls_key=given.tls_key,
         registry=given.registry,
         registry_auth=given.registry_auth,
         base_layout=given.base_layout,
@@ -174,6 +178,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=7400, help="0 takes one that is free")
     parser.add_argument("--public-url", default="", help="how people and agents reach it")
+    parser.add_argument("--tls-certificate", type=Path, help="PEM file with the certificate and its chain")
+    parser.add_argument("--tls-key", type=Path, help="PEM file with its key")
     parser.add_argument("--registry", default="", help="where images are pushed: http(s)://host[:port][/prefix]")
     parser.add_argument("--registry-auth", type=Path, help="file with user:password, mode 0600")
     parser.add_argument("--base-layout", type=Path, help="OCI layout that holds the bases")

@@ -20,6 +20,8 @@ class HubSettings:
     host: str = "127.0.0.1"
     port: int = 7400  # 0: one that is free
     public_url: str = ""  # how people and agents reach it, when that is not http://host:port
+    tls_certificate: Path | None = None  # PEM, with its chain; without it the hub speaks plain HTTP
+    tls_key: Path | None = None
     registry: str = ""  # where images are pushed: http(s)://host[:port][/prefix]; empty: nowhere
     registry_auth: Path | None = None  # a file with `user:password`, mode 0600
     base_layout: Path | None = None  # an OCI layout that holds the bases; None: `<data>/bases`
@@ -44,7 +46,8 @@ class HubSettings:
 
     @property
     def url(self) -> str:
-        return self.public_url or f"http://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_url or f"{'https' if self.tls_certificate else 'http'}://{host}:{self.port}"
 
     @property
     def blobs(self) -> Path:

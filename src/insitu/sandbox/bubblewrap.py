@@ -157,12 +157,12 @@ class BubblewrapSandbox:
             made += ["--unshare-user", "--uid", str(spec.uid), "--gid", str(spec.gid)]
         made += ["--hostname", "sandbox", "--new-session", "--die-with-parent", "--cap-drop", "ALL"]
         made += ["--clearenv", "--setenv", _MARK, spec.name]
+        for target in (*root.folders, "/run", "/dev"):  # first: what a bind makes on its way is closed to others
+            made += ["--dir", target]
         for source, target in root.binds:
             made += ["--ro-bind", str(source), target]
         for target, says in root.links:
             made += ["--symlink", says, target]
-        for target in root.folders:
-            made += ["--dir", target]
         scratch = str(spec.limits.scratch_bytes)
         made += ["--proc", "/proc", "--perms", "1777", "--size", scratch, "--tmpfs", "/tmp"]  # noqa: S108
         made += ["--perms", "1777", "--size", scratch, "--tmpfs", "/dev/shm"]  # noqa: S108

@@ -101,7 +101,8 @@ def find_hierarchy(mounts: Path = _MOUNTS, own: str | None = None) -> Hierarchy:
         folder = mounts / controller / paths.get(controller, "/").lstrip("/")
         with contextlib.suppress(OSError):
             (folder / _PARENT).mkdir(exist_ok=True)
-            parents[controller] = folder
+            if os.access(folder / _PARENT, os.W_OK):
+                parents[controller] = folder
     return Hierarchy(1 if parents else 0, parents)
 
 

@@ -72,7 +72,7 @@ def _wait_and_join(channel: socket.socket, group: cgroups.Group, program: bytes)
             _join(channel, *received, group, program)
     except OSError as exc:
         with contextlib.suppress(OSError):
-            channel.sendall(f"failed join {exc.strerror}\n".encode())
+            channel.sendall(f"failed join {' '.join(str(exc.strerror).split())}\n".encode())
     finally:
         os._exit(0)
 

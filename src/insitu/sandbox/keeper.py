@@ -170,7 +170,11 @@ def _keep(request: KeeperRequest, sandbox: Sandbox, stop: socket.socket) -> Sand
     try:
         # Only now: a disk takes as long as the whole start, and a crash of the machine ends the sandbox too.
         _sync(request.state_dir / "keeper.json")
-        return _Watch(spec, started, stop).until_the_end()
+        watch = _Watch(spec, started, stop)
+        result = watch.until_the_end()
+        if watch.note:
+            _note(request, watch.note)
+        return result
     finally:
         started.kill()
 
@@ -213,6 +217,8 @@ class _Watch:
         self._ending: Reason | None = None
         """Why we asked it to end; None: we did not."""
         self._rest = b""
+        self.note = ""
+        """What is worth knowing at the site, beside the result."""
 
     def until_the_end(self) -> SandboxResult:
         selector = selectors.DefaultSelector()
@@ -273,6 +279,8 @@ class _Watch:
         ended_at = datetime.now(UTC)
         word, number = (self._words[0], self._words[1:]) if self._words else ("", [])
         if word in ("refused", "failed"):
+            self.note = " ".join(self._words)
+            number = number[:2] if number[:1] != ["join"] else ["join"]  # the rest is bubblewrap's, and names paths
             reason = Reason.SELFTEST if word == "refused" else Reason.FAILED_TO_START
             return SandboxResult(reason, detail=" ".join(number)[:200], ended_at=ended_at)
         value = int(number[0]) if number and number[0].isdigit() else None
@@ -294,10 +302,10 @@ class _Watch:
         return Reason.LOST, "the sandbox ended, and nobody inside said how"
 
 
-def _note(request: KeeperRequest, exc: Exception) -> None:
+def _note(request: KeeperRequest, what: object) -> None:
     """The whole error, for the site alone."""
     with contextlib.suppress(OSError):
-        _write_whole(request.state_dir / "keeper.log", f"{exc}\n")
+        _write_whole(request.state_dir / "keeper.log", f"{what}\n")
 
 
 def _write_whole(path: Path, text: str, *, sync: bool = False) -> None:

@@ -58,13 +58,14 @@ def plan_root(rootfs: Path, targets: Iterable[str]) -> RootPlan:
                 pending.append(path)
             elif stat.S_ISLNK(mode):
                 links.append((path, str(source.readlink())))
-            elif stat.S_ISDIR(mode) and not any(os.scandir(source)):
+            elif stat.S_ISDIR(mode) and _shows_nothing(source):
                 folders.append(path)
             else:
                 binds.append((source, path))
-    have = set(folders)
-    missing = sorted(taken - have - OWN_PLACES - {"/"}, key=len)
-    return RootPlan(tuple([*folders, *(p for p in missing if not p.startswith(("/run/", "/dev/")))]), tuple(links), tuple(binds))
+    missing = taken - set(folders) - OWN_PLACES - {"/"}
+    below_own = ("/run/", "/dev/")  # made by each implementation, in what it mounts there
+    folders += sorted((path for path in missing if not path.startswith(below_own)), key=len)
+    return RootPlan(tuple(folders), tuple(links), tuple(binds))
 
 
 def find_python(rootfs: Path) -> str:
@@ -77,6 +78,15 @@ def find_python(rootfs: Path) -> str:
         if os.path.lexists(rootfs / candidate.lstrip("/")):
             return candidate
     raise InvalidInputError(f"the base {rootfs.name} has no python3", code="bad-base", hint="install python3 in it")
+
+
+def _shows_nothing(folder: Path) -> bool:
+    """Empty, or closed to us (the base's /root, to a user): then the code could not look into it either."""
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except PermissionError:
+        return True
 
 
 def _entries(folder: Path) -> list[tuple[str, int]]:

@@ -28,6 +28,7 @@ from insitu.hub.app import build_app
 from insitu.hub.mlflow_records import ModelVersion, RegisteredModel, RegisteredRelease, TrackingSettings, check_tag_key
 from insitu.hub.parts import Parts
 from insitu.hub.settings import HubSettings
+from insitu.hub.tracking import Tracking
 from insitu.wire.deployments import DeployedModel, ServingResources, sign_deployment
 from insitu.wire.envelopes import Envelope
 from insitu.wire.job_file import parse_job_document
@@ -217,11 +218,12 @@ class HubWorld:
 
 
 @contextmanager
-def a_hub(data: Path, *, database_url: str = "", **settings: Any) -> Iterator[HubWorld]:
+def a_hub(data: Path, *, database_url: str = "", real_mlflow: bool = False, **settings: Any) -> Iterator[HubWorld]:
     """A hub on a fresh folder. Nothing happens in it unasked: no loops run."""
     chosen = HubSettings(data=data, database_url=database_url, loops=False, **settings)
     clock, tracking = ManualClock(), FakeTracking()
-    app = build_app(chosen, clock=clock, tracking=lambda _: tracking)  # pyright: ignore[reportArgumentType]
+    make = Tracking if real_mlflow else lambda _: tracking
+    app = build_app(chosen, clock=clock, tracking=make)  # pyright: ignore[reportArgumentType]
     # The client outlives the hub, as it does elsewhere: what waits at the end is let go by the hub.
     with httpx.Client(timeout=60) as client, served(app, chosen) as url:
         client.base_url = url

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -90,7 +90,10 @@ def _cleared(stage: Stage, telling: Telling, out: Output) -> Iterator[None]:
         before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
         begun = time.monotonic()
         try:
-            with out.progress("ending everything that was started"):
+            with ExitStack() as shown:
+                # The terminal may be gone: that must not keep anything from being ended.
+                with suppress(OSError):
+                    shown.enter_context(out.progress("ending everything that was started"))
                 stage.clear()
         finally:
             telling.seconds["clear"] = round(time.monotonic() - begun, 2)

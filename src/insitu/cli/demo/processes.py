@@ -30,7 +30,7 @@ from insitu.sandbox.contract import SandboxSettings, open_sandbox
 
 _PR_SET_CHILD_SUBREAPER = 36
 _START_S = 60.0
-_STOP_S = 15.0
+_STOP_S = 10.0
 _TAIL_LINES = 15
 
 
@@ -103,8 +103,7 @@ class Processes:
             site: the agent's folder.
             is_ours: whether a sandbox of that name was the demo's; other agents may run here too.
         """
-        for child in reversed(self._children):
-            _end(child.process)
+        _end([child.process for child in reversed(self._children)])
         _end_sandboxes(site, is_ours)
         _end_descendants()
 
@@ -163,16 +162,19 @@ def _guarded() -> list[str]:
     return [setpriv, "--pdeathsig=TERM"] if setpriv else []
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """All are told at once, and have the same time; then they are killed."""
+    for process in processes:
+        process.send_signal(signal.SIGTERM)  # to one that has ended already it does nothing
+    end = time.monotonic() + _STOP_S
+    for process in processes:
         try:
-            process.wait(_STOP_S)
+            process.wait(max(0.0, end - time.monotonic()))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def _end_sandboxes(site: SiteFolder, is_ours: Callable[[str], bool]) -> None:

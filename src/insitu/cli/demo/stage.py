@@ -105,9 +105,6 @@ class Stage:
     def clear(self) -> None:
         """End everything that the demo started, whatever state it is in."""
         if self._people is not None:
-            with suppress(InsituError):
-                for deployment in self.people.ml_engineer.deployments(deleted=False):
-                    self.people.ml_engineer.delete_deployment(deployment.name)
             self._people.close()
         self.processes.end(self.folder, self._is_ours)
 
