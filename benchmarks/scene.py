@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from benchmarks.programs import ended_by_pid, free_port
 from insitu.images.base import UnpackedBase, build_base, unpack_base
@@ -31,7 +32,10 @@ from tests.services import cache_folder, one_at_a_time
 # One pure package: what is measured is our way there, not what is imported.
 SMALL = "six==1.17.0\n"
 WITH_MLFLOW = "mlflow-skinny==3.17.2\n"
+MIDDLE = "mlflow-skinny==3.17.2\nnumpy==2.4.6\n"
 LARGE = "mlflow-skinny==3.17.2\nnumpy==2.4.6\nscikit-learn==1.9.1\nskops==0.16.0\n"
+
+Part = TypeVar("Part")
 
 _MLFLOW_READY_S = 120.0
 
@@ -54,6 +58,10 @@ class Scene:
 
     def on_end(self, end: Callable[[], object]) -> None:
         self._ends.callback(end)
+
+    def enter(self, part: contextlib.AbstractContextManager[Part]) -> Part:
+        """Keep a part until the end of this run."""
+        return self._ends.enter_context(part)
 
     # -- what jobs run on ----------------------------------------------------------------------------------------------
 
@@ -114,7 +122,7 @@ class Scene:
         if sandbox not in self._worlds:
             folder = self.folder / f"world-{sandbox}"
             folder.mkdir()
-            world = self._ends.enter_context(running_world(folder, self.base_layout, sandbox=sandbox))
+            world = self.enter(running_world(folder, self.base_layout, sandbox=sandbox))
             grant = "{wdbc: {who: [alice], purpose: screening, until: 2099-12-31, runs: 100000}}"
             budget = "{per_job: 50MB, per_dataset_per_month: 10GB, per_submitter_per_month: 10GB}"
             world.write_policy(datasets=grant, budget=budget)
@@ -137,7 +145,7 @@ class Scene:
         }
         url = f"http://127.0.0.1:{port}"
         log = folder / "log.txt"
-        process = self._ends.enter_context(ended_by_pid(command, log=log, environment={**os.environ, **quiet}))
+        process = self.enter(ended_by_pid(command, log=log, environment={**os.environ, **quiet}))
         wait_until_it_answers(f"{url}/health", process, log, timeout_s=_MLFLOW_READY_S)
         return url
 

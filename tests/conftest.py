@@ -1,3 +1,3 @@
 """What all tests share: the real parts of tests/services.py."""
 
-pytest_plugins = ["tests.services"]
+pytest_plugins = ["tests.services", "tests.sandbox_rig"]

@@ -209,16 +209,25 @@ class World:
 
 
 @contextlib.contextmanager
-def running_world(folder: Path, base_layout: Path, *, sandbox: str = "bubblewrap", hub: tuple[str, ...] = ()) -> Iterator[World]:
+def running_world(
+    folder: Path,
+    base_layout: Path,
+    *,
+    sandbox: str = "bubblewrap",
+    docker_socket: Path = Path("/var/run/docker.sock"),
+    database_url: str = "",
+    hub: tuple[str, ...] = (),
+) -> Iterator[World]:
     """A hub, a site that has joined, its agent started; all ended afterwards."""
     hub_process = Process(
         "insitu.hub.main",
         *("--data", str(folder / "hub"), "--port", "0", "--base-layout", str(base_layout), *hub),
         log=folder / "hub.log",
+        environment={"INSITU_HUB_DATABASE_URL": database_url},
     )
     world: World | None = None
     try:
-        world = _world(folder, hub_process, base_layout, sandbox)
+        world = _world(folder, hub_process, base_layout, sandbox, docker_socket)
         world.start_agent()
         world.wait_until(lambda: world.alice.site("leeds").link == "online" and world.alice.datasets())
         yield world
@@ -229,7 +238,7 @@ def running_world(folder: Path, base_layout: Path, *, sandbox: str = "bubblewrap
             hub_process.stop()
 
 
-def _world(folder: Path, hub: Process, base_layout: Path, sandbox: str) -> World:
+def _world(folder: Path, hub: Process, base_layout: Path, sandbox: str, docker_socket: Path) -> World:
     url = str(hub.ready["url"])
     keys = {name: SigningKey.generate() for name in ("admin", "alice", "eng", "jo")}
     cache = cache_folder()
@@ -243,7 +252,11 @@ def _world(folder: Path, hub: Process, base_layout: Path, sandbox: str) -> World
         clients[name] = client(name, admin.create_token(name, role).token)
         clients[name].register_key()
     settings = AgentSettings(
-        hub=url, base_layout=str(base_layout), sandbox=sandbox, cache=str(cache / "site-cache")  # type: ignore[arg-type]
+        hub=url,
+        base_layout=str(base_layout),
+        sandbox=sandbox,  # type: ignore[arg-type]
+        docker_socket=str(docker_socket),
+        cache=str(cache / "site-cache"),
     )
     joined = init_site(folder / "site", settings, clients["jo"].create_site("leeds").join_token)
     site = SiteFolder(folder / "site")

@@ -15,6 +15,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,7 +26,7 @@ from typing import Any
 
 import pytest
 
-from insitu.sandbox.contract import Sandbox, SandboxSettings, open_sandbox
+from insitu.sandbox.contract import Capabilities, Sandbox, SandboxSettings, open_sandbox
 from insitu.sandbox.keeper import KeeperRequest
 from insitu.sandbox.keeper_pool import KeeperHandle, KeeperPool
 from insitu.sandbox.spec import Limits, Mount, SandboxResult, SandboxSpec
@@ -154,7 +155,8 @@ class Rig:
         left = [f"sandbox {name}" for name in self.sandbox.running() if name == run.name]
         left += [f"mount {line}" for line in Path("/proc/self/mountinfo").read_text().splitlines() if run.name in line]
         left += [f"group {path}" for path in Path("/sys/fs/cgroup").glob(f"*/**/name.{run.name}")]
-        return left + [f"process {pid}" for pid in processes_of(self.uid)]
+        waiting = {child.pid for child in self.pool._waiting}
+        return left + [f"process {pid}" for pid, parent in processes_of(self.uid) if not {pid, parent} & waiting]
 
     def close(self) -> None:
         self.pool.close()
@@ -165,15 +167,37 @@ class Rig:
             self.sandbox.destroy(run.name)
 
 
-def processes_of(uid: int) -> list[int]:
-    """This machine's processes of that uid, zombies left out; keepers of an ordinary user too."""
-    found: list[int] = []
+class AsUser:
+    """The same sandbox, asked by the user whose it is: root does not look after other people's."""
+
+    def __init__(self, sandbox: Sandbox, settings: SandboxSettings, python: list[str]) -> None:
+        self.name = sandbox.name
+        self._settings = settings
+        self._python = python
+
+    def __getattr__(self, question: str) -> Callable[..., Any]:
+        def ask(*arguments: str) -> Any:
+            code = (
+                "import json, sys\n"
+                "from insitu.sandbox.contract import Capabilities, SandboxSettings, open_sandbox\n"
+                f"sandbox = open_sandbox({self.name!r}, SandboxSettings.from_json({self._settings.to_json()!r}))\n"
+                f"print(repr(sandbox.{question}(*{arguments!r})))\n"
+            )
+            done = subprocess.run([*self._python, "-c", code], capture_output=True, text=True, check=True)
+            return eval(done.stdout, {"Capabilities": Capabilities})
+
+        return ask
+
+
+def processes_of(uid: int) -> list[tuple[int, int]]:
+    """(pid, parent) of this machine's processes of that uid, zombies left out; keepers of an ordinary user too."""
+    found: list[tuple[int, int]] = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 status = (entry / "status").read_text()
                 if f"\nUid:\t{uid}\t" in status and "\nState:\tZ" not in status:
-                    found.append(int(entry.name))
+                    found.append((int(entry.name), int(status.partition("\nPPid:")[2].split()[0])))
     return found
 
 
@@ -221,10 +245,12 @@ def open_rig(
         state_dir=folder / "engines", bwrap=bwrap, podman=podman, docker_socket=docker or folder / "no.sock"
     )
     as_user = [sys.executable, "-c", _AS_USER, str(USER_UID), str(rootfs)] if owner else []
-    sandbox = open_sandbox(kind.removesuffix("-as-user"), settings)
+    python = [*as_user, sys.executable]
+    sandbox: Any = open_sandbox(kind.removesuffix("-as-user"), settings)
+    if owner:
+        sandbox = AsUser(sandbox, settings, python)
     found = sandbox.probe()
     assert found.available, f"{kind}: {found.why_not}. hint: `make test` installs it; {found.hint}"
-    python = [*as_user, sys.executable]
     rig = Rig(
         kind, sandbox, settings, rootfs, folder, USER_UID if owner else JOB_UID, python, KeeperPool(1, python, settings)
     )

@@ -95,7 +95,9 @@ def test_an_agent_whose_clock_went_back_is_let_in_when_the_other_has_been_silent
 
 def test_datasets_are_shown_as_the_site_offers_them_now(world, alice, leeds):
     offered = alice.get("/api/v1/datasets").json()["items"]
-    assert [(one["site"], one["name"], one["version"], one["rows"]) for one in offered] == [("leeds", "wdbc", 1, "100-1k")]
+    assert [(one["site"], one["name"], one["version"], one["rows"]) for one in offered] == [
+        ("leeds", "wdbc", 1, "100-1k")
+    ]
     leeds.sync(datasets=[])
     assert alice.get("/api/v1/datasets").json()["items"] == []
 
@@ -194,7 +196,10 @@ def test_what_arrives_after_the_end_is_kept_all_the_same(alice, leeds, job_id):
     assert lines_of(alice, job_id) == ["late"]
 
 
-@pytest.mark.parametrize(("attempt", "fence", "status", "code"), [(1, 0, 409, "fenced"), (0, 1, 409, "fenced"), (1, 2, 403, "not-your-job"), (2, 1, 403, "not-your-job")])
+@pytest.mark.parametrize(
+    ("attempt", "fence", "status", "code"),
+    [(1, 0, 409, "fenced"), (0, 1, 409, "fenced"), (1, 2, 403, "not-your-job"), (2, 1, 403, "not-your-job")],
+)
 def test_another_fence_or_attempt_is_refused_and_changes_nothing(alice, leeds, job_id, attempt, fence, status, code):
     before = alice.job(job_id)
     reply = leeds.post_events(job_id, [{"kind": "state", "state": "failed"}], first=3, attempt=attempt, fence=fence)
@@ -275,7 +280,15 @@ def test_an_upload_that_was_whole_when_the_hub_stopped_is_found(world, leeds):
     assert offset_of(leeds) == (len(DATA), "?1")
 
 
-@pytest.mark.parametrize("headers", [{}, {"Upload-Offset": "0"}, {"Upload-Offset": "-1", "Upload-Length": "5"}, {"Upload-Offset": "0", "Upload-Length": "1e9"}])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Upload-Offset": "0"},
+        {"Upload-Offset": "-1", "Upload-Length": "5"},
+        {"Upload-Offset": "0", "Upload-Length": "1e9"},
+    ],
+)
 def test_an_upload_without_its_headers_is_refused(leeds, headers):
     reply = leeds.call("POST", f"/agent/v1/uploads/{DIGEST}", content=DATA, headers=headers)
     assert (reply.status_code, reply.json()["code"]) == (422, "upload-header")

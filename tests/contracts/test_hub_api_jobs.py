@@ -218,7 +218,13 @@ def test_metrics_that_are_no_numbers_arrive_and_are_shown(world, alice, leeds):
 def test_a_failed_job_shows_whose_turn_it_is(world, alice, leeds):
     job_id = a_running_job(world, alice, leeds)
     leeds.state(
-        job_id, "failed", failure="script", exit_code=3, code="script-failed", what="ValueError in train.py:7", hint="see logs"
+        job_id,
+        "failed",
+        failure="script",
+        exit_code=3,
+        code="script-failed",
+        what="ValueError in train.py:7",
+        hint="see logs",
     )
     job = alice.job(job_id)
     assert (job["state"], job["failure"], job["exit_code"]) == ("failed", "script", 3)

@@ -49,7 +49,9 @@ def test_a_released_model_becomes_a_version_with_its_lineage(world, alice, leeds
     assert reply.json()["model"] == "breast-cancer"
     assert reply.json()["version"] == 1
     digest = reply.json()["digest"]
-    leeds.tell(job_id, {"kind": "decision", "output": "model", "verdict": "released", "rule": "clean", "digest": digest})
+    leeds.tell(
+        job_id, {"kind": "decision", "output": "model", "verdict": "released", "rule": "clean", "digest": digest}
+    )
     output = alice.job(job_id)["outputs"][0]
     assert (output["verdict"], output["model"], output["model_version"]) == ("released", "breast-cancer", 1)
     version = alice.get("/api/v1/models/breast-cancer/versions/1").json()
@@ -140,7 +142,9 @@ def test_a_release_that_lies_about_a_size_is_refused(world, alice, leeds):
     data = b"weights"
     leeds.upload(data)
     files = [ReleasedFile(path="m", digest=digest_of(data), size_bytes=len(data) + 1)]
-    document = read_release(leeds.signed_release(job_id)).model_copy(update={"files": files, "digest": files_digest(files)})
+    document = read_release(leeds.signed_release(job_id)).model_copy(
+        update={"files": files, "digest": files_digest(files)}
+    )
     envelope = seal_release(document, leeds.key).model_dump(mode="json")
     assert leeds.call("POST", "/agent/v1/releases", json=envelope).json()["code"] == "release-size"
 
@@ -274,7 +278,12 @@ def image(world, alice, mel, leeds):
     a_model(world, alice, leeds)
     asked = mel.post("/api/v1/images", {"model": "breast-cancer", "version": 1}).json()
     built = image_store.BuiltImage(
-        digest=digest_of(b"manifest"), reference="breast-cancer:1", size_bytes=9, blobs=[digest_of(b"layer")], pushed=False, reason=Reason()
+        digest=digest_of(b"manifest"),
+        reference="breast-cancer:1",
+        size_bytes=9,
+        blobs=[digest_of(b"layer")],
+        pushed=False,
+        reason=Reason(),
     )
     with world.parts.store.write() as session:
         assert image_store.note_ready(session, asked["id"], built)

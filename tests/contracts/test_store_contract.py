@@ -138,7 +138,9 @@ def at_once(count, do):
 
 def test_migrations_build_exactly_what_the_tables_say(store):
     with store.engine() as engine, engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), Base.metadata) == []
+        assert (
+            compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), Base.metadata) == []
+        )
         assert is_current(connection)
 
 
@@ -247,7 +249,10 @@ def test_one_process_at_a_time_has_its_turn(url):
 
 def test_one_envelope_is_one_job_however_often_and_at_once_it_comes(store, leeds):
     sealed = envelope()
-    ids = {answer[0] if isinstance(answer, tuple) else answer.code for answer in at_once(4, lambda _: submit(store, sealed))}
+    ids = {
+        answer[0] if isinstance(answer, tuple) else answer.code
+        for answer in at_once(4, lambda _: submit(store, sealed))
+    }
     # Over PostgreSQL the losers of a race may be told to look again; then they find the winner's.
     ids = {submit(store, sealed)[0] if one == "conflict" else one for one in ids}
     assert len(ids) == 1
@@ -273,7 +278,12 @@ def test_a_job_is_given_to_one_attempt_however_many_try(store):
 def test_room_is_never_given_twice(store, leeds):
     with store.write() as session:
         agents.take_report(
-            LEEDS, session, report(capacity=Capacity(cpus=64, memory_bytes=1 << 40, slots=3)), SITE_KEY, now=NOW, away_before=AWAY_BEFORE
+            LEEDS,
+            session,
+            report(capacity=Capacity(cpus=64, memory_bytes=1 << 40, slots=3)),
+            SITE_KEY,
+            now=NOW,
+            away_before=AWAY_BEFORE,
         )
     answers = at_once(6, lambda _: submit(store))
     states = Counter(facts(store, answer[0]).state for answer in answers)
@@ -369,7 +379,10 @@ def test_events_come_back_as_they_came_with_cursors_without_gaps(store, leeds):
     job_id, _ = submit(store)
     texts = ["plain", "NUL \x00 inside", "ünï ☃ 🦆", "", 'quotes " and \\', "line\nbreak"]
     take(store, batch(job_id, [{"kind": "log", "stream": "stdout", "text": text} for text in texts]))
-    take(store, batch(job_id, [{"kind": "metric", "key": "k", "value": value} for value in (1e308, -0.0, 5e-324)], first=7))
+    take(
+        store,
+        batch(job_id, [{"kind": "metric", "key": "k", "value": value} for value in (1e308, -0.0, 5e-324)], first=7),
+    )
     with store.read() as session:
         found = stream.after(session, job_id, 0)
         logged = [line.text for line in stream.logs(session, job_id, after_cursor=0, limit=100)]
@@ -382,7 +395,14 @@ def test_events_come_back_as_they_came_with_cursors_without_gaps(store, leeds):
 def test_the_latest_value_of_each_name_is_kept(store, leeds):
     job_id, _ = submit(store)
     take(store, batch(job_id, [{"kind": "metric", "key": "a", "value": n} for n in range(10)]))
-    take(store, batch(job_id, [{"kind": "metric", "key": "a", "value": "NaN"}, {"kind": "metric", "key": "b", "value": 2}], first=11))
+    take(
+        store,
+        batch(
+            job_id,
+            [{"kind": "metric", "key": "a", "value": "NaN"}, {"kind": "metric", "key": "b", "value": 2}],
+            first=11,
+        ),
+    )
     with store.read() as session:
         view = jobs.view(session, job_id, away_before=AWAY_BEFORE)
     assert str(view.metrics.pop("a")) == "nan"

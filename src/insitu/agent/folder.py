@@ -6,7 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from insitu.domain.errors import NotFoundError
+from insitu.domain.errors import InvalidInputError, NotFoundError
+
+_LONGEST_SOCKET = "/jobs/j-0123456789ab-99/intake/control.sock"
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class SiteFolder:
                 and the jobs' folders; none when the agent is an ordinary user and
                 they run as that user too.
         """
+        self._check_length()
         for path in (
             self.root,
             self.jobs,
@@ -106,6 +109,22 @@ class SiteFolder:
         if gate_gid is not None:
             for path in (self.root, self.datasets, self.jobs):
                 open_to_gate(path, gate_gid)
+
+    def _check_length(self) -> None:
+        """A unix socket's path has at most 107 bytes (unix(7)), and each job has sockets in its folder.
+
+        Raises:
+            InvalidInputError: the folder's own path leaves too little room.
+        """
+        length, limit = len(os.fsencode(self.root.absolute())), 107 - len(_LONGEST_SOCKET)
+        if length > limit:
+            raise InvalidInputError(
+                f"the path of the site's folder is too long: {self.root}",
+                code="path-too-long",
+                measure=f"{length} bytes",
+                limit=f"{limit} bytes",
+                hint="choose a shorter one, e.g. /srv/site",
+            )
 
     def check_is_site(self) -> None:
         """Raise unless `agent init` made this folder."""

@@ -23,6 +23,7 @@ class AgentSettings(BaseModel):
     hub_key: str = ""  # the hub's public key, pinned at join
     ca_file: str | None = None  # certificate authority of the hub's TLS, when it is not a public one
     sandbox: Literal["podman", "docker", "bubblewrap"] | None = None  # none: an engine if there is one
+    docker_socket: str = "/var/run/docker.sock"
     base: str | None = None  # digest of the base that jobs run on; none: the only one in base_layout
     base_layout: str = ""  # OCI layout folder that holds the base
     cache: str = ""  # folder for packages and code by digest; empty: inside the site's own; it can be large

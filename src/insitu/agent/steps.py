@@ -204,6 +204,8 @@ def _environment(attempt: Attempt, data: list[tuple[str, DatasetVersion]]) -> di
     return {
         "PATH": "/opt/env/bin:/usr/local/bin:/usr/bin:/bin",
         "HOME": "/tmp",  # noqa: S108 - the sandbox's own scratch
+        "USER": "job",  # the uid has no name inside, and getpass asks here first
+        "LOGNAME": "job",
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",

@@ -21,7 +21,13 @@ def encoded_run(text: str, *, least: int = 24) -> bool:
     """Whether `text` has a run of at least `least` characters that looks encoded."""
     if any(len(re.sub(r"\D", "", run)) >= _LONG_NUMBER and "." not in run for run in _DIGITS.findall(text)):
         return True
-    return any(_looks_encoded(run) for run in _RUN.findall(text) if len(run) >= least)
+    # A run as a whole, and between its dashes: `m_GE3S4OJZ…` hides behind a prefix.
+    return any(
+        _looks_encoded(part)
+        for run in _RUN.findall(text)
+        for part in {run, *re.split("[_-]", run)}
+        if len(part) >= least
+    )
 
 
 def _looks_encoded(run: str) -> bool:

@@ -57,9 +57,9 @@ def _dispatch(data: bytes, where: str, contents: Contents, depth: int) -> None:
     elif data[:6] == MAGIC:
         rest = read_npy(data, where, contents)
         read_any(rest, f"{where}: behind the array", contents, depth + 1)
-    elif unpack := _compression_of(data):
+    elif decompressor := _compression_of(data):
         contents.add_kind("compressed", where)
-        read_any(unpack(data, contents), f"{where}: unpacked", contents, depth + 1)
+        read_any(_unpack(decompressor, data, where, contents), f"{where}: unpacked", contents, depth + 1)
     elif _PICKLE_START.match(data) or _looks_like_an_old_pickle(data):
         rest = read_pickle(data, where, contents, depth)
         read_any(rest, f"{where}: behind the pickle", contents, depth + 1)
@@ -112,38 +112,37 @@ def _looks_like_an_old_pickle(data: bytes) -> bool:
     return bool(_OLD_PICKLE.match(data)) and data.rstrip()[-1:] == b"." and not data.lstrip().startswith((b'{"', b'["'))
 
 
-def _compression_of(data: bytes) -> Callable[[bytes, Contents], bytes] | None:
+def _compression_of(data: bytes) -> Callable[[], Any] | None:
+    """What makes a decompressor for `data`, by its magic."""
     if data[:2] == b"\x1f\x8b":
-        return lambda d, c: _unpack(lambda: zlib.decompressobj(wbits=31), d, c)
+        return lambda: zlib.decompressobj(wbits=31)
     if data[:3] == b"BZh":
-        return lambda d, c: _unpack(bz2.BZ2Decompressor, d, c)
+        return bz2.BZ2Decompressor
     if data[:6] == b"\xfd7zXZ\x00" or data[:3] == b"\x5d\x00\x00":
-        return lambda d, c: _unpack(lzma.LZMADecompressor, d, c)
+        return lzma.LZMADecompressor
     if len(data) > 2 and data[0] == 0x78 and (data[0] * 256 + data[1]) % 31 == 0:
-        return lambda d, c: _unpack(zlib.decompressobj, d, c)
+        return zlib.decompressobj
     return None
 
 
-def _unpack(new: Callable[[], Any], data: bytes, contents: Contents) -> bytes:
+def _unpack(new: Callable[[], Any], data: bytes, where: str, contents: Contents) -> bytes:
     """All streams that stand one after the other in `data`; what is behind them is kept too."""
     parts: list[bytes] = []
     rest = data
     while rest:
-        stream = new()
         before = len(rest)
         try:
-            rest = _unpack_one(stream, rest, parts, contents)
-        except (zlib.error, OSError, lzma.LZMAError, EOFError) as error:
-            if not parts:
-                raise NotReadableError("compressed data is damaged") from error
+            rest = _unpack_one(new(), rest, parts, contents)
+        except (zlib.error, OSError, lzma.LZMAError, EOFError):
+            if before == len(data):
+                contents.add_unread(where, "compressed data is damaged")
             parts.append(rest)
-            break
-        if len(rest) >= before:
             break
     return b"".join(parts)
 
 
 def _unpack_one(stream: Any, data: bytes, parts: list[bytes], contents: Contents) -> bytes:
+    """Unpack one stream to its end; return what is behind it."""
     fed = data
     while not stream.eof:
         chunk: bytes = stream.decompress(fed, _CHUNK)
@@ -151,6 +150,6 @@ def _unpack_one(stream: Any, data: bytes, parts: list[bytes], contents: Contents
         parts.append(chunk)
         # zlib hands back what it has not taken; bz2 and lzma keep it and say so by needs_input.
         fed = getattr(stream, "unconsumed_tail", b"")
-        if not chunk and not fed and getattr(stream, "needs_input", True) and not stream.eof:
+        if not chunk and not fed and not stream.eof:
             raise EOFError
     return stream.unused_data

@@ -19,7 +19,7 @@ from insitu.gate.contents import Contents, Numbers
 
 MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 10_000
-_SIMPLE = re.compile(r"[<>|=]?[fiubcSUM][0-9]{0,5}(\[[a-z]{1,2}\])?")
+_SIMPLE = re.compile(r"[<>|=]?[fiubcSUM][0-9]{0,5}(\[[A-Za-z]{1,2}\])?")
 
 
 class NotReadableError(Exception):

@@ -52,14 +52,12 @@ def dense_of(arrays: dict[str, Numbers]) -> NDArray[Any] | None:
         return None
     counts = np.diff(arrays["indptr"].astype(np.int64))
     major = np.repeat(np.arange(len(counts)), np.maximum(counts, 0))
-    if len(counts) == rows:
+    if len(counts) == rows and not (rows == columns and _is_by_columns(arrays)):
         dense[major, arrays["indices"]] = data
-        if rows != columns:
-            return dense
-    if len(counts) == columns:
-        if rows == columns and _is_by_columns(arrays):
-            dense = np.zeros((rows, columns))
+    elif len(counts) == columns:
         dense[arrays["indices"], major] = data
+    else:
+        raise ValueError("as many pointers as neither rows nor columns")
     return dense
 
 

@@ -25,6 +25,10 @@ class HubSettings:
     registry: str = ""  # where images are pushed: http(s)://host[:port][/prefix]; empty: nowhere
     registry_auth: Path | None = None  # a file with `user:password`, mode 0600
     base_layout: Path | None = None  # an OCI layout that holds the bases; None: `<data>/bases`
+    cache: Path | None = None  # of packages and compiled files; None: `<data>/cache`. May be shared with others
+    index_url: str = (
+        ""  # where wheels come from, instead of the lock's addresses; hashes are checked whatever it serves
+    )
     log_level: str = "info"
 
     away_after: timedelta = timedelta(seconds=45)  # silence after which a site counts as out of reach
@@ -64,6 +68,10 @@ class HubSettings:
     @property
     def bases(self) -> Path:
         return self.base_layout or self.data / "bases"
+
+    @property
+    def packages(self) -> Path:
+        return self.cache or self.data / "cache"
 
     @property
     def admin_token_file(self) -> Path:

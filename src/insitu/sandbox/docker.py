@@ -25,7 +25,7 @@ from insitu.domain.errors import InsituError, UnreachableError
 from insitu.sandbox.addresses import connect_to
 from insitu.sandbox.contract import LABEL, Capabilities, SandboxSettings, Started, failed_to_make
 from insitu.sandbox.engines import HIDDEN, Container, Room, enforced, short
-from insitu.sandbox.rootfs import RootPlan
+from insitu.sandbox.rootfs import OWN_PLACES, RootPlan
 from insitu.sandbox.seccomp import oci_profile_path
 from insitu.sandbox.spec import SandboxSpec
 
@@ -65,11 +65,13 @@ class DockerSandbox:
         try:
             door = Room(room, spec)
             container = door.container()
-            body = _request(spec, container, _image_name(container.root))
+            skeleton = _skeleton_tar(container.root)
+            tag = hashlib.sha256(skeleton).hexdigest()[:32]
+            body = _request(spec, container, f"{_IMAGE}:{tag}")
             create = f"/containers/create?name={quote(spec.name)}"
             status, answer = self._call("POST", create, body, accept=(201, 404))
             if status == 404:  # the first sandbox with such a root
-                self._import(container.root)
+                self._call("POST", f"/images/create?fromSrc=-&repo={_IMAGE}&tag={tag}", skeleton)
                 _, answer = self._call("POST", create, body, accept=(201,))
             self._call("POST", f"/containers/{answer['Id']}/start", accept=(204,))
             try:
@@ -99,10 +101,6 @@ class DockerSandbox:
         _, seen = self._call("GET", f"/containers/{identity}/json")
         state = seen["State"]
         return None if state["Running"] else short(state["Error"] or f"init ended with {state['ExitCode']}")
-
-    def _import(self, root: RootPlan) -> None:
-        query = f"fromSrc=-&repo={_IMAGE}&tag={_tag(root)}"
-        self._call("POST", f"/images/create?{query}", _skeleton_tar(root), accept=(200,))
 
     def _call(
         self, method: str, path: str, body: dict[str, Any] | bytes | None = None, accept: tuple[int, ...] = (200,)
@@ -183,20 +181,13 @@ def _request(spec: SandboxSpec, container: Container, image: str) -> dict[str, A
     }
 
 
-def _image_name(root: RootPlan) -> str:
-    return f"{_IMAGE}:{_tag(root)}"
-
-
-def _tag(root: RootPlan) -> str:
-    return hashlib.sha256(json.dumps([sorted(root.folders), sorted(root.links)]).encode()).hexdigest()[:32]
-
-
 def _skeleton_tar(root: RootPlan) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for folder in (*root.folders, "/proc", "/sys", "/dev", "/tmp", "/run"):  # noqa: S108 - inside
+        for folder in (*root.folders, *sorted(OWN_PLACES)):
             member = tarfile.TarInfo(folder.lstrip("/"))
-            member.type, member.mode = tarfile.DIRTYPE, 0o755
+            # runc gives what it mounts there the mode of what it found.
+            member.type, member.mode = tarfile.DIRTYPE, 0o1777 if folder == "/tmp" else 0o755  # noqa: S108 - inside
             tar.addfile(member)
         for path, says in root.links:
             member = tarfile.TarInfo(path.lstrip("/"))

@@ -100,7 +100,8 @@ class FakeTracking:
         self._check()
         run_id = "run-of-" + job_id
         self.runs.setdefault(
-            run_id, {"experiment": experiment, "tags": dict(tags), "metrics": [], "params": {}, "end": None, "parent": None}
+            run_id,
+            {"experiment": experiment, "tags": dict(tags), "metrics": [], "params": {}, "end": None, "parent": None},
         )
         return run_id
 
@@ -392,7 +393,15 @@ class Agent:
             {"at": at, "seq": next(self._seq) if first is None else first + index, **event}
             for index, event in enumerate(events)
         ]
-        batch = {"job_id": job_id, "attempt": 1, "fence": 1, "entry": 1, "size_bytes": 10, "events": numbered, **changes}
+        batch = {
+            "job_id": job_id,
+            "attempt": 1,
+            "fence": 1,
+            "entry": 1,
+            "size_bytes": 10,
+            "events": numbered,
+            **changes,
+        }
         return self.call("POST", "/agent/v1/events", json=batch)
 
     def tell(self, job_id: str, *events: Mapping[str, Any], **changes: Any) -> int:
@@ -409,7 +418,8 @@ class Agent:
 
     def signed_release(self, job_id: str, *, files: Mapping[str, bytes] = MODEL_FILES, **changes: Any) -> Envelope:
         listed = [
-            ReleasedFile(path=path, digest=digest_of(data), size_bytes=len(data)) for path, data in sorted(files.items())
+            ReleasedFile(path=path, digest=digest_of(data), size_bytes=len(data))
+            for path, data in sorted(files.items())
         ]
         fields: dict[str, Any] = {
             "job_id": job_id,

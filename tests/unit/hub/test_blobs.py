@@ -114,7 +114,10 @@ def test_a_folder_of_released_files_lasts_as_long_as_its_block(blobs):
     put(blobs, DATA)
     files = [ReleasedFile(path=path, digest=DIGEST, size_bytes=10) for path in ("MLmodel", "data/model.skops")]
     with blobs.folder_of(files) as folder:
-        assert sorted(str(path.relative_to(folder)) for path in everything_under(folder)) == ["MLmodel", "data/model.skops"]
+        assert sorted(str(path.relative_to(folder)) for path in everything_under(folder)) == [
+            "MLmodel",
+            "data/model.skops",
+        ]
         assert (folder / "data/model.skops").read_bytes() == DATA
     assert not folder.exists()
     assert blobs.path(DIGEST).read_bytes() == DATA

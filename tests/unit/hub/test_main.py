@@ -66,7 +66,9 @@ def test_a_hub_that_was_killed_starts_again_with_all_that_it_acknowledged(start)
     with open(ready["admin_token_file"]) as file:  # noqa: PTH123
         headers = {"Authorization": f"Bearer {file.read().strip()}"}
     for number in range(5):
-        reply = httpx.post(f"{ready['url']}/api/v1/sites", json={"name": f"s{number}"}, headers=headers, timeout=LIMIT_S)
+        reply = httpx.post(
+            f"{ready['url']}/api/v1/sites", json={"name": f"s{number}"}, headers=headers, timeout=LIMIT_S
+        )
         assert reply.status_code == 201
     process.kill()
     process.wait(LIMIT_S)

@@ -14,7 +14,14 @@ def job(id_="j-1", **changes):
 
 
 def site(name="leeds", **changes):
-    fields = {"bases": ("b",), "datasets": frozenset({WDBC}), "slots": 1, "cpus": 4.0, "memory_bytes": 1000, "online": True}
+    fields = {
+        "bases": ("b",),
+        "datasets": frozenset({WDBC}),
+        "slots": 1,
+        "cpus": 4.0,
+        "memory_bytes": 1000,
+        "online": True,
+    }
     return SiteRoom(name=name, **{**fields, **changes})
 
 

@@ -30,7 +30,8 @@ from insitu.sandbox.contract import SandboxSettings, open_sandbox
 
 _PR_SET_CHILD_SUBREAPER = 36
 _START_S = 60.0
-_STOP_S = 10.0
+_STOP_S = 3.0  # hub and agent may be killed at any time: what they said is on disk
+_GONE_S = 10.0
 _TAIL_LINES = 15
 
 
@@ -190,7 +191,7 @@ def _end_sandboxes(site: SiteFolder, is_ours: Callable[[str], bool]) -> None:
 
 def _end_descendants() -> None:
     """Whoever is left of our children's children is our child now, or below one."""
-    end = time.monotonic() + _STOP_S
+    end = time.monotonic() + _GONE_S
     signal_ = signal.SIGTERM
     while (left := _descendants()) and time.monotonic() < end:
         for pid in left:
@@ -198,7 +199,7 @@ def _end_descendants() -> None:
                 os.kill(pid, signal_)
         _reap()
         time.sleep(0.05)
-        signal_ = signal.SIGKILL if end - time.monotonic() < _STOP_S - 1 else signal.SIGTERM
+        signal_ = signal.SIGKILL if end - time.monotonic() < _GONE_S - 1 else signal.SIGTERM
     _reap()
 
 

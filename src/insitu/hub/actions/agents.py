@@ -104,13 +104,17 @@ def take_report(
         raise TwoAgentsError(site.name)
     job_states.acknowledge(session, site.name, _held(report))
     deployments.note_reports(session, site.name, report.deployments)
-    sites.note_report(session, site.name, report, now=now)
+    has_changed = sites.room_of(report) != known.room or report.started_at != known.started_at
+    if has_changed:
+        sites.note_report(session, site.name, report, now=now)
+    else:
+        sites.note_seen(session, site.name, now=now)
     offer = _digest([offer.model_dump(mode="json") for offer in report.datasets])
     if offer != known.offer_digest:
         sites.note_offer(session, site.name, report.datasets, offer)
     if report.head is not None:
         _take_head(session, site.name, report.head, known.head, hub_key)
-    return was_away or offer != known.offer_digest or sites.room_of(report) != known.room
+    return was_away or has_changed or offer != known.offer_digest
 
 
 class TwoAgentsError(ConflictError):

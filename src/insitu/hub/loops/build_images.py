@@ -112,9 +112,10 @@ def _environment(parts: Parts, base: Digest, lock: Digest) -> Environment:
         data / "environments",
         python_version=unpacked.python,
         platform=unpacked.platform,
-        cache_dir=data / "cache",
+        cache_dir=parts.settings.packages,
         base_rootfs=unpacked.rootfs,
         base_digest=base,
+        index_url=parts.settings.index_url or None,
     )
 
 

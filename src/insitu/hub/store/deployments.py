@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import bindparam, or_, select, update
 
 from insitu.hub.store import sites
 from insitu.hub.store.session import ReadSession, WriteSession
-from insitu.hub.store.tables import DeploymentRevisionRow, DeploymentRow, SiteRow
+from insitu.hub.store.tables import DeploymentRevisionRow, DeploymentRow, SiteRow, table_of
 from insitu.wire.deployments import DeploymentDocument
 from insitu.wire.envelopes import Envelope
 from insitu.wire.people import DeploymentView, Reason
@@ -103,12 +103,26 @@ def remove(session: WriteSession, name: str, site: str) -> None:
         sites.notify(session, site)
 
 
+# Made once: every report of every agent asks for these.
+_TABLE = table_of(DeploymentRow)
+_ORDERS = (
+    select(_TABLE.c.name, _TABLE.c.envelope)
+    .where(_TABLE.c.site == bindparam("site"), _TABLE.c.deleted.is_(False))
+    .order_by(_TABLE.c.name)
+)
+_REPORTED = select(
+    _TABLE.c.name,
+    _TABLE.c.revision,
+    _TABLE.c.deleted,
+    _TABLE.c.state,
+    _TABLE.c.reported_revision,
+    _TABLE.c.url,
+    _TABLE.c.reason,
+).where(_TABLE.c.site == bindparam("site"))
+
+
 def orders(session: ReadSession, site: str) -> list[DeploymentOrder]:
-    rows = session.rows(
-        select(DeploymentRow.name, DeploymentRow.envelope)
-        .where(DeploymentRow.site == site, DeploymentRow.deleted.is_(False))
-        .order_by(DeploymentRow.name)
-    )
+    rows = session.rows(_ORDERS, {"site": site})
     return [DeploymentOrder(name=name, envelope=Envelope.model_validate(envelope)) for name, envelope in rows]
 
 
@@ -122,20 +136,7 @@ def documents(session: ReadSession, site: str) -> list[DeploymentDocument]:
 
 def note_reports(session: WriteSession, site: str, reports: Sequence[DeploymentReport]) -> None:
     """Keep what a site says of its own deployments, as far as it differs."""
-    known = {
-        row.name: row
-        for row in session.rows(
-            select(
-                DeploymentRow.name,
-                DeploymentRow.revision,
-                DeploymentRow.deleted,
-                DeploymentRow.state,
-                DeploymentRow.reported_revision,
-                DeploymentRow.url,
-                DeploymentRow.reason,
-            ).where(DeploymentRow.site == site)
-        )
-    }
+    known = {row.name: row for row in session.rows(_REPORTED, {"site": site})}
     told = {report.name: report for report in reports}
     for name, row in known.items():
         report = told.get(name)

@@ -145,7 +145,9 @@ def ready_by_digest(session: ReadSession, digest: str) -> list[ImageView]:
 
 
 def blobs_of(session: ReadSession, digest: str) -> list[str]:
-    found = session.rows(select(ImageRow.blobs).where(ImageRow.digest == digest, ImageRow.state == "ready").limit(1))
+    found = session.rows(
+        select(ImageRow.blobs).where(ImageRow.digest == digest).order_by(ImageRow.number.desc()).limit(1)
+    )
     return list(found.scalar_one_or_none() or [])
 
 

@@ -102,6 +102,8 @@ def explain_wait(session: WriteSession, waits: Waits) -> None:
 
 def acknowledge(session: WriteSession, site: str, held: Mapping[str, tuple[int, int]]) -> None:
     """Note which assignments the site's report shows: job → (attempt, fence)."""
+    if not held:
+        return
     rows = session.rows(
         select(JobRow.id, JobRow.attempt, JobRow.fence).where(
             JobRow.site == site, JobRow.acknowledged.is_(False), JobRow.id.in_(list(held))

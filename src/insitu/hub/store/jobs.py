@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from insitu.domain.jobs import FINAL, JobState, QueueReason
 from insitu.hub.placement import WaitingJob
 from insitu.hub.store import outputs
 from insitu.hub.store.session import ReadSession, WriteSession
-from insitu.hub.store.tables import JobKeptRow, JobRow, JobValueRow, SiteRow
+from insitu.hub.store.tables import JobKeptRow, JobRow, JobValueRow, SiteRow, table_of
 from insitu.wire.envelopes import Envelope
 from insitu.wire.job_file import JobFile
 from insitu.wire.jobs import JobDocument
@@ -175,13 +175,25 @@ class Assigned:
     acknowledged: bool
 
 
+# Made once: every report of every agent asks for it.
+_JOBS = table_of(JobRow)
+_ASSIGNED = (
+    select(
+        _JOBS.c.id,
+        _JOBS.c.attempt,
+        _JOBS.c.fence,
+        _JOBS.c.envelope,
+        _JOBS.c.cancel_requested,
+        _JOBS.c.acknowledged,
+    )
+    .where(_JOBS.c.site == bindparam("site"), _JOBS.c.state.not_in([*_FINAL, JobState.QUEUED.value]))
+    .order_by(_JOBS.c.number)
+)
+
+
 def assigned(session: ReadSession, site: str) -> list[Assigned]:
     """Everything that the site should have, in the order of acceptance."""
-    rows = session.rows(
-        select(JobRow.id, JobRow.attempt, JobRow.fence, JobRow.envelope, JobRow.cancel_requested, JobRow.acknowledged)
-        .where(JobRow.site == site, JobRow.state.not_in(_FINAL), JobRow.state != JobState.QUEUED.value)
-        .order_by(JobRow.number)
-    )
+    rows = session.rows(_ASSIGNED, {"site": site})
     return [
         Assigned(
             Assignment(

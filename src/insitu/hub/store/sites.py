@@ -186,22 +186,28 @@ def set_alarm(session: WriteSession, site: str, alarm: str) -> None:
 # -- reports -----------------------------------------------------------------------------------------------------------
 
 
+# Made once: every report of every agent asks for these.
+_KNOWN = select(
+    _SITES.c.agent_started_at,
+    _SITES.c.last_seen_at,
+    _SITES.c.offer_digest,
+    _SITES.c.head_entries,
+    _SITES.c.head_hash,
+    _SITES.c.head_countersigned,
+    _SITES.c.policy_version,
+    _SITES.c.bases,
+    _SITES.c.cpus,
+    _SITES.c.memory_bytes,
+    _SITES.c.slots,
+).where(_SITES.c.name == bindparam("site"))
+_HEAD = select(_SITES.c.head_entries, _SITES.c.head_hash, _SITES.c.head_countersigned).where(
+    _SITES.c.name == bindparam("site")
+)
+_SEEN = update(_SITES).where(_SITES.c.name == bindparam("site")).values(last_seen_at=bindparam("now"))
+
+
 def known_agent(session: ReadSession, site: str) -> KnownAgent:
-    row = session.rows(
-        select(
-            SiteRow.agent_started_at,
-            SiteRow.last_seen_at,
-            SiteRow.offer_digest,
-            SiteRow.head_entries,
-            SiteRow.head_hash,
-            SiteRow.head_countersigned,
-            SiteRow.policy_version,
-            SiteRow.bases,
-            SiteRow.cpus,
-            SiteRow.memory_bytes,
-            SiteRow.slots,
-        ).where(SiteRow.name == site)
-    ).one()
+    row = session.rows(_KNOWN, {"site": site}).one()
     return KnownAgent(row[0], row[1], row[2], tuple(row[6:]), Head(row[3], row[4], row[5]))
 
 
@@ -212,7 +218,12 @@ def room_of(report: SyncRequest) -> tuple[object, ...]:
 
 
 def head(session: ReadSession, site: str) -> Head:
-    return known_agent(session, site).head
+    return Head(*session.rows(_HEAD, {"site": site}).one())
+
+
+def note_seen(session: WriteSession, site: str, *, now: datetime) -> None:
+    """A report that says nothing new is a sign of life."""
+    session.change(_SEEN, {"site": site, "now": now})
 
 
 def note_report(session: WriteSession, site: str, report: SyncRequest, *, now: datetime) -> None:

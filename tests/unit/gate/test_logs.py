@@ -1,0 +1,216 @@
+"""Log lines and tracebacks."""
+
+import base64
+import json
+import traceback
+
+import pandas as pd
+import pytest
+
+from insitu.gate.logs import LogBudget, LogGate
+from insitu.gate.policy import LogRules, ReleaseRules
+from insitu.gate.text_evidence import TextScan, rows_in_text
+from insitu.gate.tracebacks import TracebackFilter
+from tests.unit.gate.gate_world import known_of, wdbc
+
+
+def gate(known=(), mode="scanned", errors="type-and-frames", max_bytes=100_000) -> LogGate:
+    rules = ReleaseRules(logs=LogRules(mode=mode, max_bytes=max_bytes), errors=errors)
+    return LogGate(rules, known, LogBudget(max_bytes))
+
+
+def lines_that_leave(log: LogGate, text: str) -> list[str]:
+    left = [line for each in text.splitlines() for line in log.line(each).released]
+    return [*left, *log.end()]
+
+
+def test_ordinary_lines_leave(wdbc_known):
+    lines = [
+        "loading data from /job/inputs/patients",
+        "rows: 426, columns: 30",
+        *(f"epoch {step} loss={1 / (step + 1):.4f} acc={0.9 + step / 1000:.3f}" for step in range(100)),
+        "accuracy 0.9825  auc 0.9971  f1 0.9861",
+        "              precision    recall  f1-score   support",
+        "           0       0.98      0.96      0.97        53",
+        "           1       0.98      0.99      0.98        90",
+        "done in 1.23 s",
+    ]
+    log = gate([wdbc_known])
+    assert [line for line in lines if not log.line(line).released] == []
+
+
+def test_held_lets_no_line_out():
+    outcome = gate(mode="held").line("hello")
+    assert (outcome.released, outcome.held_by) == ((), "log-mode")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "17.99,10.38,122.8,1001.0,0.1184",
+        "radius 17.99 texture 10.38 perimeter 122.8 area 1001",
+        json.dumps(dict(list(wdbc().iloc[3].items())[:6])),
+        wdbc().head(1).to_string(header=False),
+        str(wdbc().to_numpy()[10].tolist()),
+    ],
+)
+def test_a_row_in_a_line_is_held(wdbc_known, text):
+    outcome = gate([wdbc_known]).line(text.splitlines()[-1])
+    assert (outcome.released, outcome.held_by) == ((), "rows-in-line")
+
+
+def test_most_of_a_row_down_the_page_is_held(wdbc_known):
+    log = gate([wdbc_known])
+    left = sum(bool(log.line(f"{name}  {value}").released) for name, value in wdbc().iloc[3].items())
+    assert left <= 6
+
+
+def test_without_the_index_rows_would_leave():
+    assert gate().line("17.99,10.38,122.8,1001.0,0.1184").released
+
+
+def test_one_known_value_is_no_evidence(wdbc_known):
+    log = gate([wdbc_known])
+    assert log.line("threshold 17.99").released
+    assert log.line("largest area: 2501.0 smallest: 143.5").released
+
+
+def test_names_and_dates_are_compared_as_text(tmp_path):
+    table = pd.DataFrame(
+        {
+            "name": [f"Person {chr(65 + n % 26)}{n}" for n in range(300)],
+            "city": ["Leeds", "Turin", "Ghent"] * 100,
+            "born": [f"19{n % 80 + 10}-0{n % 9 + 1}-1{n % 10}" for n in range(300)],
+            "ward": [f"ward {n % 12}" for n in range(300)],
+        }
+    )
+    log = gate([known_of(table, tmp_path / "people")])
+    row = table.iloc[17]
+    assert log.line(f"{row['name']}, {row['city']}, {row['born']}, {row['ward']}").held_by == "rows-in-line"
+    assert log.line("patients come from Leeds, Turin and Ghent").released
+
+
+@pytest.mark.parametrize(
+    ("text", "held_by"),
+    [
+        (base64.b64encode(bytes(range(80))).decode(), "encoded-line"),
+        ("x " * 3000, "line-length"),
+        ("bell \x07", "line-characters"),
+        ("zero\u200bwidth", "line-characters"),
+    ],
+)
+def test_lines_that_hide_something_are_held(text, held_by):
+    assert gate().line(text).held_by == held_by
+
+
+def test_the_budget_is_one_for_all_streams():
+    rules = ReleaseRules(logs=LogRules(mode="scanned", max_bytes=10))
+    budget = LogBudget(10)
+    out, err = LogGate(rules, (), budget), LogGate(rules, (), budget)
+    assert out.line("12345").released
+    assert err.line("12345").held_by == "log-budget"
+    assert err.line("123").released
+
+
+def raised(message: str) -> str:
+    def inner() -> None:
+        raise ValueError(message)
+
+    try:
+        inner()
+    except ValueError:
+        return traceback.format_exc().replace(__file__, "/job/code/train.py")
+
+
+def test_of_a_traceback_type_and_own_frames_leave():
+    text = raised("no such patient: Ada Lovelace 17.99 10.38").replace(
+        "Traceback (most recent call last):\n",
+        'Traceback (most recent call last):\n  File "/opt/env/lib/python3.11/site-packages/pandas/core.py", line 3, in get\n'
+        '    raise KeyError("Ada")\n',
+    )
+    left = lines_that_leave(gate(), text)
+    assert left[0] == "Traceback, the script's own frames:"
+    assert left[-1] == "ValueError: the message stays at the site"
+    assert len(left) == 4
+    assert all(line.startswith('  File "train.py", line ') for line in left[1:3])
+    assert left[2].endswith(", in inner")
+    assert "Ada" not in "\n".join(left)
+    assert "raise ValueError" not in "\n".join(left)
+
+
+def test_tracebacks_leave_in_mode_held_too_and_not_where_errors_are_closed():
+    assert lines_that_leave(gate(mode="held"), raised("x"))
+    assert lines_that_leave(gate(errors="none"), raised("x")) == []
+
+
+def test_a_message_of_many_lines_stays_to_its_end():
+    text = raised("rows:\n   a  b\nAda 1\nBob 2\n\nand so on") + "\nlast words"
+    assert lines_that_leave(gate(), text)[-1] == "ValueError: the message stays at the site"
+
+
+def test_after_a_log_record_ordinary_lines_leave_again():
+    text = raised("secret\nsecret too") + "2026-11-23 12:00:00 INFO going on\nnext line"
+    assert lines_that_leave(gate(), text)[-2:] == ["2026-11-23 12:00:00 INFO going on", "next line"]
+
+
+def test_chained_exceptions_are_each_summarised():
+    text = raised("one") + "\nDuring handling of the above exception, another exception occurred:\n\n" + raised("two")
+    left = lines_that_leave(gate(), text)
+    assert left.count("ValueError: the message stays at the site") == 2
+    assert "During handling of the above exception, another exception occurred:" in left
+
+
+def test_a_traceback_that_is_cut_off_is_told_at_the_end():
+    text = 'Traceback (most recent call last):\n  File "/job/code/train.py", line 3, in main\n    fit("Ada")'
+    left = lines_that_leave(gate(), text)
+    assert left[1] == '  File "train.py", line 3, in main'
+    assert "its type was not printed" in left[-1]
+
+
+def test_a_second_traceback_closes_the_first():
+    part = 'Traceback (most recent call last):\n  File "/job/code/train.py", line 3, in main\n'
+    left = lines_that_leave(gate(), part + part + "ValueError: x")
+    assert sum("Traceback" in line for line in left) == 2
+
+
+def test_names_in_a_traceback_are_looked_at():
+    text = (
+        "Traceback (most recent call last):\n"
+        f'  File "/job/code/{"4f" * 20}.py", line 3, in {"5e" * 20}\n'
+        '  File "/job/code/b.py", line 4\n'
+        f"    x\nE{'7a' * 20}: boo"
+    )
+    left = lines_that_leave(gate(), text)
+    assert left == [
+        "Traceback, the script's own frames:",
+        '  File "a file of the script", line 3',
+        '  File "b.py", line 4',
+        "an exception (its type stays at the site): the message stays at the site",
+    ]
+
+
+def test_only_so_many_frames_and_bytes_of_errors_leave():
+    frames = "".join(f'  File "/job/code/t.py", line {n}, in f{n % 7}\n' for n in range(500))
+    log = gate()
+    left = lines_that_leave(log, f"Traceback (most recent call last):\n{frames}RecursionError: x")
+    assert len(left) == 32
+    many = [lines_that_leave(log, f"Traceback (most recent call last):\n{frames}RecursionError: x") for _ in range(50)]
+    assert many[-1] == []
+
+
+def test_a_filter_outside_of_a_traceback_hands_lines_back():
+    some = TracebackFilter()
+    assert not some.take("Traceback").inside
+    assert some.end() == ()
+
+
+def test_text_of_many_rows_is_counted(wdbc_known):
+    assert rows_in_text([wdbc_known], wdbc().head(20).to_csv()) >= 20
+    assert rows_in_text([wdbc_known], "nothing 1 2 3") == 0
+    long_line = " ".join(str(value) for row in wdbc().head(30).to_numpy() for value in row)
+    assert rows_in_text([wdbc_known], long_line) >= 20
+
+
+def test_a_value_said_twice_is_one_cell(wdbc_known):
+    scan = TextScan(wdbc_known)
+    assert scan.rows_in(scan.hits("17.99 17.99 17.99 17.99 17.99")) == 0
