@@ -204,7 +204,9 @@ class World:
         return "\n".join(line.text for line in self.alice.logs(job_id))
 
     def logs(self) -> str:
-        tails = [path.read_text()[-3000:] for path in (self.folder / "hub.log", self.folder / "agent.log") if path.exists()]
+        tails = [
+            path.read_text()[-3000:] for path in (self.folder / "hub.log", self.folder / "agent.log") if path.exists()
+        ]
         return "\n".join(tails)
 
 
@@ -268,7 +270,8 @@ def _world(folder: Path, hub: Process, base_layout: Path, sandbox: str, docker_s
 
 def wdbc_table() -> Any:
     """The Breast Cancer Wisconsin (diagnostic) table, with the column `malignant` that the example trains on."""
-    table = load_breast_cancer(as_frame=True).frame
+    bunch: Any = load_breast_cancer(as_frame=True)
+    table = bunch.frame
     table["malignant"] = 1 - table.pop("target")
     return table
 

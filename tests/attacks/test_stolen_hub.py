@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -75,7 +74,8 @@ class Attacked:
 
 
 @pytest.fixture
-def attacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Attacked]:
+def attacked(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Attacked]:
+    tmp_path = tmp_path_factory.mktemp("s")
     folder = SiteFolder(tmp_path / "site")
     folder.make()
     folder.policy.write_text(a_policy_text(ALICE))

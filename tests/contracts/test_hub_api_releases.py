@@ -10,7 +10,7 @@ from insitu.hub.loops import build_images, write_mlflow
 from insitu.hub.store import images as image_store
 from insitu.wire.keys import SigningKey
 from insitu.wire.people import Reason, Role
-from insitu.wire.releases import ReleaseDocument, ReleasedFile, files_digest, seal_release
+from insitu.wire.releases import ReleasedFile, ReleaseDocument, files_digest, seal_release
 from tests.unit.hub.hub_world import LOCK, MODEL_FILES, Agent, a_hub, a_model, a_running_job, deployed_model
 
 

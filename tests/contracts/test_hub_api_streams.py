@@ -220,7 +220,7 @@ def test_an_attempt_that_is_tried_again_does_not_look_like_the_end(world, alice,
 
 def test_many_batches_are_streamed_without_a_gap(world, alice, leeds):
     job_id = a_running_job(world, alice, leeds)
-    for start in range(0, 130):
+    for start in range(130):
         leeds.tell(job_id, *({"kind": "log", "stream": "stdout", "text": f"{start}.{n}"} for n in range(3)))
     leeds.state(job_id, "failed", failure="script")
     ids = [int(event["id"]) for event in events_of(alice, job_id)]

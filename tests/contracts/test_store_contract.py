@@ -2,8 +2,10 @@
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -11,7 +13,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import exc, func, select, text, update
 
 from insitu.domain.digests import digest_of
-from insitu.domain.errors import ConflictError, InvalidInputError, UnavailableError
+from insitu.domain.errors import ConflictError, InsituError, InvalidInputError, UnavailableError
 from insitu.domain.jobs import FINAL, TRANSITIONS, JobState
 from insitu.hub.access import Actor, JoinedSite
 from insitu.hub.actions import agents
@@ -118,15 +120,15 @@ def take(store, given, site=LEEDS):
         return agents.take_events(site, session, given, now=NOW)
 
 
-def at_once(count, do):
-    """Run `do(n)` in as many threads, started together; their results or errors."""
+def at_once(count: int, do: Callable[[int], Any]) -> list[Any]:
+    """Run `do(n)` in as many threads, started together; their results, or our errors."""
     barrier = threading.Barrier(count)
 
     def run(number):
         barrier.wait(30)
         try:
             return do(number)
-        except Exception as error:
+        except InsituError as error:
             return error
 
     with ThreadPoolExecutor(count) as pool:
@@ -174,13 +176,19 @@ def test_waking_happens_after_the_commit_and_only_then(store, announced):
         session.wake("a")
         assert announced == []
     assert announced == ["a"]
-    with pytest.raises(RuntimeError), store.write() as session:
-        session.wake("b")
-        sites.create(session, "leeds", {}, now=NOW)
-        raise RuntimeError
+    with pytest.raises(RuntimeError, match="half way"):
+        fail_half_way(store)
     assert announced == ["a"]
     with store.read() as session:
         assert not sites.exists(session, "leeds")
+
+
+def fail_half_way(store):
+    with store.write() as session:
+        session.wake("b")
+        sites.create(session, "leeds", {}, now=NOW)
+        message = "half way"
+        raise RuntimeError(message)
 
 
 def test_times_come_back_aware_and_in_utc(store):
@@ -212,7 +220,12 @@ def test_the_same_name_at_the_same_moment_is_given_once(store):
 def test_another_process_hears_of_a_change(url):
     """Over PostgreSQL; with SQLite there is no other process."""
     here, rung = threading.Event(), []
-    listening = Store(url, announce=lambda topic: (rung.append(topic), here.set()))
+
+    def hear(topic):
+        rung.append(topic)
+        here.set()
+
+    listening = Store(url, announce=hear)
     speaking = Store(url)
     try:
         migrate(listening)
@@ -355,7 +368,7 @@ def test_everybody_at_once_stands_in_nobodys_way(store, leeds):
 
     doings = (lambda _: submit(store), report_on, cancel, tell)
     answers = at_once(8, lambda number: [doings[(number + turn) % 4](number) for turn in range(8)])
-    assert [answer for answer in answers if isinstance(answer, Exception)] == []
+    assert [answer for answer in answers if isinstance(answer, InsituError)] == []
 
 
 # -- events ------------------------------------------------------------------------------------------------------------
@@ -405,6 +418,7 @@ def test_the_latest_value_of_each_name_is_kept(store, leeds):
     )
     with store.read() as session:
         view = jobs.view(session, job_id, away_before=AWAY_BEFORE)
+    assert view is not None
     assert str(view.metrics.pop("a")) == "nan"
     assert view.metrics == {"b": 2.0}
 
@@ -477,7 +491,9 @@ def test_a_token_is_known_until_it_expires_or_is_revoked(store):
     with store.write() as session:
         token = people.create_token(session, "alice", Role.STEWARD, days=1, now=NOW)
     with store.read() as session:
-        actor, _ = people.actor_of(session, token.token, now=NOW)
+        found = people.actor_of(session, token.token, now=NOW)
+        assert found is not None
+        actor, _ = found
         assert (actor.name, actor.role) == ("alice", Role.STEWARD)
         assert people.actor_of(session, token.token, now=NOW + timedelta(days=1)) is None
     with store.write() as session:

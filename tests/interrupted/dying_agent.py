@@ -59,7 +59,7 @@ def plant(point: str, state: str) -> None:
             die()
 
     Attempt.advance, Store.save_state = dying_advance, dying_save  # type: ignore[method-assign]
-    Ledger.append, HubLink.send_release = dying_append, dying_send  # type: ignore[method-assign]
+    Ledger.append, HubLink.send_release = dying_append, dying_send
 
 
 if __name__ == "__main__":

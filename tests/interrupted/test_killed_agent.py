@@ -30,8 +30,11 @@ with open(out + "/report.json", "w") as f:
 OUTPUTS = "{report: {type: uri_folder}}"
 
 POINTS = [
-    *(f"{point}:{state}" for state in ("preparing", "running", "judging", "releasing", "succeeded")
-      for point in ("before-saying", "before-saving", "after-saving")),
+    *(
+        f"{point}:{state}"
+        for state in ("preparing", "running", "judging", "releasing", "succeeded")
+        for point in ("before-saying", "before-saving", "after-saving")
+    ),
     "after-ledger:-",
     "after-sending:-",
 ]

@@ -101,14 +101,14 @@ def test_a_model_that_stores_its_training_rows_is_held_because_it_does(knn: JobV
     assert output.model_version is None
 
 
-def _verdict(world: World, knn: JobView, verdict: str, **changes: str) -> tuple[str, VerdictDocument]:
+def _verdict(world: World, knn: JobView, verdict: str, *, digest: str = "") -> tuple[str, VerdictDocument]:
     (brief,) = [item for item in world.console("release_list") if item["job_id"] == knn.id]
     shown = world.console("release_show", id=brief["id"])
     document = verdict_document(
         release_id=shown["id"],
-        digest=changes.get("digest", shown["digest"]),
+        digest=digest or shown["digest"],
         verdict=verdict,  # type: ignore[arg-type]
-        reason=changes.get("reason", "it holds patients' rows"),
+        reason="it holds patients' rows",
         policy_version=shown["policy_version"],
         ledger_entries=shown["ledger_entries"],
         ledger_hash=shown["ledger_hash"],
@@ -130,8 +130,8 @@ def test_nobody_reviews_their_own_job_even_when_the_policy_names_them(world: Wor
     item, document = _verdict(world, knn, "approve")
     world.write_policy(review=json.dumps({"reviewers": {"al": world.keys["alice"].fingerprint}}))
     try:
+        envelope = sign_verdict(document, world.keys["alice"]).model_dump()
         with pytest.raises(DeniedError) as caught:
-            envelope = sign_verdict(document, world.keys["alice"]).model_dump()
             world.console("release_decide", id=item, envelope=envelope)
         assert caught.value.code == "own-job"
     finally:

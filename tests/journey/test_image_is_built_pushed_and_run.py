@@ -6,8 +6,6 @@ Real parts: a base of Debian packages, wheels by uv, docker-registry, skopeo, Po
 import importlib.metadata
 import json
 import shutil
-import subprocess
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 

@@ -118,15 +118,18 @@ def _check_resources(job: VerifiedJob, policy: Policy) -> None:
     )
     for holds, rule, measure, limit in checks:
         if not holds:
-            show = format_bytes if rule == "memory" else (lambda value: f"{value:g}")
             raise DeniedError(
                 f"the job asks for more {rule} than the site gives",
                 code="resources",
                 rule=f"sandbox.{rule}",
-                measure=show(measure),
-                limit=show(limit),
+                measure=_quantity(rule, measure),
+                limit=_quantity(rule, limit),
                 hint="ask for less in the job file",
             )
+
+
+def _quantity(rule: str, value: float) -> str:
+    return format_bytes(int(value)) if rule == "memory" else f"{value:g}"
 
 
 def check_may_deploy(

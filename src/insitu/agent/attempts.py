@@ -83,7 +83,7 @@ class AttemptRunner:
     def _main(self) -> None:
         try:
             self._walk()
-        except Exception:
+        except Exception:  # noqa: BLE001 - said in the log; the process goes on
             # The thread must not take the agent down; the state on disk says where to go on.
             _log.exception("attempt %s-%s stopped unexpectedly", self._row.job_id, self._row.attempt)
         finally:
@@ -116,7 +116,7 @@ class AttemptRunner:
             return Next.refused(exc)
         except InsituError as exc:
             return Next.failed(steps.FAILURE_OF[self._row.state], exc)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - said in the log; the process goes on
             _log.exception("step %s of %s failed", self._row.state, self._row.job_id)
             return Next.failed(FailureClass.LOST, InsituError("the agent failed at this step", code=type(exc).__name__))
 

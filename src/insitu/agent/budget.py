@@ -22,11 +22,19 @@ def check_can_spend(about: About, size_bytes: int, *, policy: Policy, ledger: Le
     budget = policy.budget
     rows: list[tuple[str, int, int]] = [("budget.per_job", spent.of_job(about.job_id), budget.per_job_bytes)]
     rows += [
-        ("budget.per_dataset_per_month", spent.of_dataset(label.partition("@")[0], now), budget.per_dataset_per_month_bytes)
+        (
+            "budget.per_dataset_per_month",
+            spent.of_dataset(label.partition("@")[0], now),
+            budget.per_dataset_per_month_bytes,
+        )
         for label in about.datasets
     ]
     rows.append(
-        ("budget.per_submitter_per_month", spent.of_submitter(about.submitter, now), budget.per_submitter_per_month_bytes)
+        (
+            "budget.per_submitter_per_month",
+            spent.of_submitter(about.submitter, now),
+            budget.per_submitter_per_month_bytes,
+        )
     )
     for rule, before, limit in rows:
         if before + size_bytes > limit:
@@ -40,7 +48,9 @@ def check_can_spend(about: About, size_bytes: int, *, policy: Policy, ledger: Le
             )
 
 
-def spender(policy: Callable[[], Policy | None], ledger: Ledger, now: Callable[[], datetime]) -> Callable[[About, int], bool]:
+def spender(
+    policy: Callable[[], Policy | None], ledger: Ledger, now: Callable[[], datetime]
+) -> Callable[[About, int], bool]:
     """A question for streams: is there room for so many bytes? No readable policy: no."""
 
     def may_spend(about: About, size_bytes: int) -> bool:

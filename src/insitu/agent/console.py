@@ -76,7 +76,7 @@ def answer(steward: Steward, line: bytes) -> dict[str, Any]:
         return {"error": exc.as_dict(), "exit_code": exc.exit_code}
     except (ValueError, KeyError, TypeError) as exc:
         return {"error": {"code": "bad-call", "what": f"the call is not right: {type(exc).__name__}"}, "exit_code": 2}
-    except Exception as exc:
+    except Exception as exc:  # noqa: BLE001 - said in the log; the process goes on
         _log.exception("a console call failed")
         return {"error": {"code": type(exc).__name__, "what": "the agent failed at this call"}, "exit_code": 1}
 

@@ -193,7 +193,7 @@ class Deployments:
             self._wake.clear()
             try:
                 observed = {one.name: one for one in self._parts.reconcile(self._desired())}
-            except Exception:
+            except Exception:  # noqa: BLE001 - said in the log; the process goes on
                 _log.exception("tending deployments failed")
                 self._wake.wait(_CALM_S)
                 continue

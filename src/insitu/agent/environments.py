@@ -22,9 +22,7 @@ _log = logging.getLogger("insitu.agent")
 class Environments:
     """The site's environments, keyed by lock, base and platform. Safe for threads."""
 
-    def __init__(
-        self, cache: Path, base: UnpackedBase, *, index_url: str | None = None, offline: bool = False
-    ) -> None:
+    def __init__(self, cache: Path, base: UnpackedBase, *, index_url: str | None = None, offline: bool = False) -> None:
         self._cache, self._base = cache, base
         self._index_url, self._offline = index_url, offline
         self._ready: dict[Digest, Environment] = {}

@@ -54,7 +54,7 @@ def judge(
         folders=(site.folder.root,),
     )
     try:
-        done = subprocess.run(  # noqa: S603 - our own program, confined
+        done = subprocess.run(
             argv, input=judge_request_json(request).encode(), capture_output=True, timeout=_TIME_S, check=True
         )
         decided = {decision.name: decision for decision in parse_judge_reply(done.stdout.decode())}

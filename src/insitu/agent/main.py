@@ -118,9 +118,7 @@ def build_site(folder: SiteFolder, settings: AgentSettings) -> Iterator[Site]:
     """A site's parts, made in the order in which they can fail cheaply, and let go in the end."""
     folder.make(gate_gid=_gate_gid(settings))
     key = SigningKey.load(folder.key)
-    sandbox_settings = SandboxSettings(
-        state_dir=folder.run / "sandbox", docker_socket=Path(settings.docker_socket)
-    )
+    sandbox_settings = SandboxSettings(state_dir=folder.run / "sandbox", docker_socket=Path(settings.docker_socket))
     sandbox = choose(settings.sandbox, sandbox_settings)
     base = _base(folder, settings)
     store = Store(folder.database)

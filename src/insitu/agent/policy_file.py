@@ -60,6 +60,7 @@ class PolicyFile:
             return self._error
 
     def _refresh(self) -> None:
+        seen = None
         try:
             found = self._path.stat()
             seen = (found.st_mtime_ns, found.st_size, found.st_ino)
@@ -72,4 +73,6 @@ class PolicyFile:
             self._policy, self._text, self._error, self._seen = None, "", exc, seen
         except (OSError, UnicodeDecodeError):
             self._policy, self._text, self._seen = None, "", None
-            self._error = DeniedError("policy.yaml can't be read", code="no-policy", hint="`insitu agent init` writes one")
+            self._error = DeniedError(
+                "policy.yaml can't be read", code="no-policy", hint="`insitu agent init` writes one"
+            )

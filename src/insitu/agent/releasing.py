@@ -121,7 +121,9 @@ def list_files(folder: Path) -> list[ReleasedFile]:
 
 def after_judging(attempt: Attempt) -> Next:
     """Where an attempt goes when its outputs have been judged, or a verdict has come."""
-    items = [item for item in attempt.site.store.items(job_id=attempt.row.job_id) if item.attempt == attempt.row.attempt]
+    items = [
+        item for item in attempt.site.store.items(job_id=attempt.row.job_id) if item.attempt == attempt.row.attempt
+    ]
     states = {item.state for item in items}
     if "releasing" in states:
         return Next(JobState.RELEASING)

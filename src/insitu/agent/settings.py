@@ -37,7 +37,6 @@ class AgentSettings(BaseModel):
     serve_host: str = "127.0.0.1"  # address that deployments listen on
     wait_s: float = Field(default=25.0, gt=0, le=60)  # length of one long poll
 
-
     @property
     def gate_gid(self) -> int:
         """Host group of the gate's processes: they reach what they judge, and no job has it."""

@@ -44,7 +44,7 @@ class Steward:
     def datastore_list(self) -> list[dict[str, Any]]:
         return [store.as_dict() for store in list_datastores(self.folder)]
 
-    def data_add(self, *, name: str, datastore: str, path: str, format: str, description: str) -> dict[str, Any]:  # noqa: A002 - the option's name
+    def data_add(self, *, name: str, datastore: str, path: str, format: str, description: str) -> dict[str, Any]:
         added = add_dataset(
             self.folder,
             name,
@@ -78,7 +78,7 @@ class Steward:
     def release_list(self, *, state: str = "") -> list[dict[str, Any]]:
         return [_brief(item) for item in self.store.items() if not state or item.state == state]
 
-    def release_show(self, *, id: str) -> dict[str, Any]:  # noqa: A002 - the field's name
+    def release_show(self, *, id: str) -> dict[str, Any]:
         item = self._item(id)
         head = self.ledger.head
         return {
@@ -93,7 +93,7 @@ class Steward:
             "ledger_hash": head.hash,
         }
 
-    def release_decide(self, *, id: str, envelope: dict[str, Any]) -> dict[str, Any]:  # noqa: A002
+    def release_decide(self, *, id: str, envelope: dict[str, Any]) -> dict[str, Any]:
         """Act on a signed verdict.
 
         Raises:
@@ -167,7 +167,9 @@ class Steward:
     def _item(self, item_id: str) -> ItemRow:
         item = self.store.item(item_id)
         if item is None:
-            raise NotFoundError(f"there is no release {item_id!r} here", code="no-release", hint="`insitu release list`")
+            raise NotFoundError(
+                f"there is no release {item_id!r} here", code="no-release", hint="`insitu release list`"
+            )
         return item
 
 

@@ -205,9 +205,7 @@ class Store:
             first = known.fetchone()
             if first is not None:
                 return str(first[0])
-            db.execute(
-                "insert into accepted values (?, ?, ?, ?)", (envelope, nonce, job_id, expires_at.isoformat())
-            )
+            db.execute("insert into accepted values (?, ?, ?, ?)", (envelope, nonce, job_id, expires_at.isoformat()))
             db.execute("insert or ignore into runs values (?, ?)", (job_id, json.dumps(datasets)))
             return job_id
 

@@ -11,7 +11,6 @@ import base64
 import logging
 import random
 import threading
-from collections.abc import Callable
 from datetime import datetime
 
 from insitu.agent.assignments import Assignments
@@ -44,11 +43,9 @@ class HubConversation:
         capacity: Capacity,
         version: str,
         started_at: datetime,
-        on_contact: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._site, self._assignments, self._deployments = site, assignments, deployments
         self._capacity, self._version, self._started_at = capacity, version, started_at
-        self._on_contact = on_contact
         self._stop = threading.Event()
         self._changed = threading.Event()
         self._revision = ""
@@ -82,14 +79,12 @@ class HubConversation:
             try:
                 self._once(wait_s=self._site.settings.wait_s)
                 pause = _FIRST_PAUSE_S
-                self._on_contact(True)
             except InsituError as exc:
-                self._on_contact(False)
                 _log.warning("%s (again in %.1f s)", exc.what, pause)
                 # Spread out, so that many agents don't come back in one moment.
                 self._stop.wait(pause * random.uniform(0.5, 1.5))  # noqa: S311 - not a secret
                 pause = min(pause * 2, _LONGEST_PAUSE_S)
-            except Exception:
+            except Exception:  # noqa: BLE001 - said in the log; the process goes on
                 _log.exception("the conversation with the hub failed")
                 self._stop.wait(pause)
 
@@ -108,7 +103,7 @@ class HubConversation:
                 self._once(wait_s=0)
             except InsituError as exc:
                 _log.debug("report: %s", exc.what)
-            except Exception:
+            except Exception:  # noqa: BLE001 - said in the log; the process goes on
                 _log.exception("reporting to the hub failed")
             if self._messages > _STATUS_EVERY:
                 self._note_status()

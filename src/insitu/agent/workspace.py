@@ -1,14 +1,14 @@
 """A job's folders at the site: made, filled, frozen, removed.
 
-    jobs/<job>-<attempt>/
-        code/       the snapshot, read-only in the sandbox
-        outputs/    the only thing the job may write besides its scratch
-        gate/       the folder with the job's one socket
-        intake/     what the gate wrote down while it ran
-        keeper/     pid, result and self-test of the sandbox
-        frozen/     outputs after the sandbox is gone: nothing writes here any more
-        out/        canonical copies that the gate made; only these may leave
-        journal     numbered events
+jobs/<job>-<attempt>/
+    code/       the snapshot, read-only in the sandbox
+    outputs/    the only thing the job may write besides its scratch
+    gate/       the folder with the job's one socket
+    intake/     what the gate wrote down while it ran
+    keeper/     pid, result and self-test of the sandbox
+    frozen/     outputs after the sandbox is gone: nothing writes here any more
+    out/        canonical copies that the gate made; only these may leave
+    journal     numbered events
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Workspace:
                 path = Path(folder, name)
                 if stat.S_ISREG(path.lstat().st_mode):
                     path.chmod(0o644, follow_symlinks=True)
-            os.chmod(folder, 0o755, follow_symlinks=False)  # noqa: PTH101 - Path.chmod can't refuse to follow here
+            os.chmod(folder, 0o755, follow_symlinks=False)  # noqa: PTH101, S103 - Path.chmod can't refuse to follow
 
     def remove(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
@@ -155,7 +155,7 @@ def unpack_code(snapshot: Path, target: Path) -> None:
 def _let_others_read(folder: Path) -> None:
     """The job's own uid reads it through a read-only mount; nobody reaches it by its path."""
     for parent, _, files in os.walk(folder):
-        os.chmod(parent, 0o755)  # noqa: PTH101 - one call per entry, no object
+        os.chmod(parent, 0o755)  # noqa: PTH101, S103 - seen through a read-only mount alone
         for name in files:
             path = Path(parent, name)
             path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)

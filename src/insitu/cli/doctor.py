@@ -88,7 +88,7 @@ def _checks() -> Iterator[Check]:
     yield login
     if login.level != "ok":
         return
-    for name, path in (("key", folders.key), ("token", folders.token)):
+    for name, path in (("key file", folders.key), ("token file", folders.token)):
         if path.exists():
             yield private_file(name, path)
     hub = attempt("hub", lambda: _hub(login.what))

@@ -13,10 +13,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -61,10 +61,6 @@ _STYLES: Mapping[str, tuple[str, str]] = {
 }
 
 
-class HasJson(Protocol):
-    def model_dump_json(self) -> str: ...
-
-
 @dataclass
 class Output:
     """How the command that runs now was asked to speak."""
@@ -73,7 +69,6 @@ class Output:
     quiet: bool = False
     verbose: bool = False
     no_color: bool = False
-    _plain: bool = field(default=False, init=False)
 
     @cached_property
     def out(self) -> Console:
@@ -105,7 +100,7 @@ class Output:
             self.out.print(Text(name))
         else:
             for part in human:
-                self.out.print(part)
+                self._print(part)
 
     def table(self, items: Sequence[Any], columns: Columns, *, key: Callable[[Any], str], empty: str) -> None:
         """A list. `key` is what -q prints of each item; `empty` says what to do when there is none."""
@@ -117,7 +112,17 @@ class Output:
         elif not items:
             self.note(empty)
         else:
-            self.out.print(table(items, columns))
+            self._print(table(items, columns))
+
+    def _print(self, part: RenderableType) -> None:
+        if self.out.is_terminal:
+            self.out.print(part)
+            return
+        # A table pads its cells; in a file or a pipe that is only in the way.
+        with self.out.capture() as printed:
+            self.out.print(part)
+        sys.stdout.write("".join(f"{line.rstrip()}\n" for line in printed.get().splitlines()))
+        sys.stdout.flush()
 
     # -- beside the result ---------------------------------------------------------------------------------------------
 
@@ -178,7 +183,7 @@ def _cell(value: Cell) -> Text:
 
 def printable(text: str) -> str:
     """`text` without control characters, which could move a terminal's cursor or worse."""
-    return "".join(c if c.isprintable() else "�" for c in text.expandtabs())
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text.expandtabs())
 
 
 def state(word: str) -> Text:

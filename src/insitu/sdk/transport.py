@@ -21,15 +21,16 @@ class MissingBlobsError(ConflictError):
 
 
 class Transport:
-    """One hub, as one person."""
+    """One hub, as one person. `carrier` is how bytes get there; the network's, when none is given."""
 
-    def __init__(self, login: Login, *, timeout_s: float = 30.0) -> None:
+    def __init__(self, login: Login, *, timeout_s: float = 30.0, carrier: httpx.BaseTransport | None = None) -> None:
         self.hub = login.hub.rstrip("/")
         self._http = httpx.Client(
             base_url=self.hub,
             headers={"Authorization": f"Bearer {login.token}"},
             timeout=httpx.Timeout(timeout_s, connect=10.0),
             verify=login.ca_file or True,
+            transport=carrier,
         )
 
     def close(self) -> None:

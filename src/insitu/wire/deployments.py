@@ -53,7 +53,9 @@ class DeploymentDocument(BaseModel):
     image: str = Field(pattern=_DIGEST, description="of the image's manifest")
     base: str = Field(pattern=_DIGEST)
     lock: str = Field(pattern=_DIGEST)
-    port: int | None = Field(default=None, ge=1, le=65535, description="none: the site picks one from its policy's range")
+    port: int | None = Field(
+        default=None, ge=1, le=65535, description="none: the site picks one from its policy's range"
+    )
     resources: ServingResources = ServingResources()
     submitter: str = Field(max_length=100)
     nonce: str = Field(min_length=32, max_length=64)

@@ -16,7 +16,7 @@ import binascii
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import rfc8785
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -116,10 +116,10 @@ def open_envelope(envelope: Envelope, payload_type: str, trusted: Collection[str
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise SignatureError("the envelope is too large", measure=f"{len(payload)} bytes", limit="1 MiB")
     key = _trusted_key(envelope, trusted, payload)
-    document = json.loads(payload)
-    if not isinstance(document, dict) or rfc8785.dumps(document) != payload:
+    document: Any = json.loads(payload)
+    if not isinstance(document, dict) or rfc8785.dumps(cast("dict[str, Any]", document)) != payload:
         raise SignatureError("the envelope's payload is not canonical JSON (RFC 8785)")
-    return Verified(payload=document, signer=key.fingerprint, key=key)
+    return Verified(payload=cast("dict[str, Any]", document), signer=key.fingerprint, key=key)
 
 
 def _trusted_key(envelope: Envelope, trusted: Collection[str], payload: bytes) -> VerifyKey:

@@ -106,22 +106,15 @@ class DecisionEvent(_Event):
     measure: str = Field(default="", max_length=200)
     limit: str = Field(default="", max_length=200)
     hint: str = Field(default="", max_length=500)
-    findings: list[FindingView] = Field(default_factory=list, max_length=20)
-    not_checked: list[str] = Field(default_factory=list, max_length=40)
+    findings: list[FindingView] = Field(default_factory=list[FindingView], max_length=20)
+    not_checked: list[str] = Field(default_factory=list[str], max_length=40)
     size_bytes: int = Field(default=0, ge=0)
     digest: str = Field(default="", max_length=80)
     reason: str = Field(default="", max_length=500)  # a steward's, when one decided
 
 
 Event = Annotated[
-    StateEvent
-    | MetricEvent
-    | ParamEvent
-    | TagEvent
-    | RunEvent
-    | LogEvent
-    | KeptEvent
-    | DecisionEvent,
+    StateEvent | MetricEvent | ParamEvent | TagEvent | RunEvent | LogEvent | KeptEvent | DecisionEvent,
     Field(discriminator="kind"),
 ]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -105,13 +105,13 @@ class JobFile(_Strict):
     code: str = "."
     command: str = Field(min_length=1, max_length=4096)
     environment: Environment
-    inputs: dict[str, DatasetInput | Literals] = Field(default_factory=dict)
-    outputs: dict[str, Output] = Field(default_factory=dict)
-    metrics: list[str] = Field(default_factory=list, max_length=100)
+    inputs: dict[str, DatasetInput | Literals] = Field(default_factory=dict[str, DatasetInput | Literals])
+    outputs: dict[str, Output] = Field(default_factory=dict[str, Output])
+    metrics: list[str] = Field(default_factory=list[str], max_length=100)
     resources: Resources = Resources()
     limits: JobLimits = JobLimits()
     retries: int = Field(default=0, ge=0, le=10)
-    tags: dict[str, str] = Field(default_factory=dict)
+    tags: dict[str, str] = Field(default_factory=dict[str, str])
 
     @property
     def datasets(self) -> dict[str, DatasetInput]:
@@ -138,13 +138,14 @@ def load_job_file(text: str, *, changes: Mapping[str, str] | None = None) -> Job
             command names but the file lacks, or a `type` that can't be run yet.
     """
     try:
-        document = yaml.safe_load(text)
+        loaded: Any = yaml.safe_load(text)
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark else ""
         raise InvalidInputError("the job file is not YAML", code="job-file", why=where) from exc
-    if not isinstance(document, dict):
+    if not isinstance(loaded, dict):
         raise InvalidInputError("the job file holds no mapping", code="job-file", hint="see examples/wdbc/job.yaml")
+    document = cast("dict[str, Any]", loaded)
     kind = document.get("type", "command")
     if kind != "command":
         raise InvalidInputError(
@@ -205,14 +206,14 @@ def command_line(job: JobFile) -> str:
 def _set(document: dict[str, Any], path: str, value: str) -> None:
     """Apply one `--set a.b=value`; the value is read as YAML, so 1.0 is a number."""
     *parents, last = path.split(".")
-    place: Any = document
+    place = document
     for part in parents:
-        if not isinstance(place, dict) or part not in place:
-            known = list(place) if isinstance(place, dict) else []
+        found = place.get(part)
+        if not isinstance(found, dict):
             raise InvalidInputError(
-                f"--set {path}: there is no {part!r}", code="job-set", hint=did_you_mean(part, known) if known else ""
+                f"--set {path}: there is no {part!r} to go into", code="job-set", hint=did_you_mean(part, place)
             )
-        place = place[part]
+        place = cast("dict[str, Any]", found)
     if parents and parents[-1] == "inputs" and last not in place:
         raise InvalidInputError(f"--set {path}: there is no such input", code="job-set", hint=did_you_mean(last, place))
     place[last] = yaml.safe_load(value)

@@ -63,7 +63,7 @@ class JobDocument(BaseModel):
     job: dict[str, Any]
     code: str = Field(pattern=_DIGEST)
     targets: list[Target] = Field(min_length=1, max_length=16)
-    datasets: list[DatasetPin] = Field(default_factory=list, max_length=64)
+    datasets: list[DatasetPin] = Field(default_factory=list[DatasetPin], max_length=64)
     submitter: str = Field(max_length=100)
     nonce: str = Field(min_length=32, max_length=64)
     signed_at: AwareDatetime

@@ -34,11 +34,11 @@ class LedgerEntry(BaseModel):
     job_id: str = ""
     attempt: int = 0
     name: str = ""  # output, file or class of event
-    datasets: list[str] = Field(default_factory=list)  # name@version
+    datasets: list[str] = Field(default_factory=list[str])  # name@version
     submitter: str = ""  # fingerprint
     decision: str = ""
     rule: str = ""
-    counts: dict[str, int] = Field(default_factory=dict)  # per kind of event
+    counts: dict[str, int] = Field(default_factory=dict[str, int])  # per kind of event
     size_bytes: int = Field(default=0, ge=0)
     digest: str = ""  # of exactly the bytes that leave
     first_seq: int = 0  # range of event sequence numbers, for a batch

@@ -56,4 +56,5 @@ def _model_at(root: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseMo
 def _models_in(annotation: object) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
+    parts: tuple[object, ...] = getattr(annotation, "__args__", ())
+    return [model for part in parts for model in _models_in(part)]

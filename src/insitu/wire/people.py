@@ -51,7 +51,7 @@ class Problem(_View):
     measure: str = ""
     limit: str = ""
     exit_code: int = 1
-    missing: list[str] = Field(default_factory=list, description="digests of blobs to upload first")
+    missing: list[str] = Field(default_factory=list[str], description="digests of blobs to upload first")
     trace: str = Field(default="", description="of a failure that nobody foresaw: the hub's log has more under it")
 
 
@@ -93,19 +93,19 @@ class KeyRequest(_Request):
 
 class SiteRequest(_Request):
     name: str
-    labels: dict[str, str] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict[str, str])
 
 
 class SiteView(_View):
     name: str
-    labels: dict[str, str] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict[str, str])
     joined: bool = False
     link: Literal["never joined", "online", "away"] = "never joined"
     last_seen_at: AwareDatetime | None = None
     agent_version: str = ""
     sandbox: str = ""
     policy_version: int = 0
-    bases: list[BaseOffer] = Field(default_factory=list)
+    bases: list[BaseOffer] = Field(default_factory=list[BaseOffer])
     cpus: float = 0
     memory_bytes: int = 0
     slots: int = 0
@@ -125,7 +125,7 @@ class DatasetView(_View):
     version: int
     digest: str
     rows: str
-    columns: list[ColumnView] = Field(default_factory=list)
+    columns: list[ColumnView] = Field(default_factory=list[ColumnView])
     description: str = ""
 
 
@@ -157,8 +157,8 @@ class OutputView(_View):
     limit: str = ""
     hint: str = ""
     reason: str = ""
-    findings: list[dict[str, str]] = Field(default_factory=list)
-    not_checked: list[str] = Field(default_factory=list)
+    findings: list[dict[str, str]] = Field(default_factory=list[dict[str, str]])
+    not_checked: list[str] = Field(default_factory=list[str])
     size_bytes: int = 0
     digest: str = ""
     model: str = ""
@@ -176,7 +176,7 @@ class JobView(_View):
     submitter: str = ""
     experiment: str = ""
     run_id: str = ""
-    datasets: list[str] = Field(default_factory=list)
+    datasets: list[str] = Field(default_factory=list[str])
     code: str = ""
     lock: str = ""
     base: str = ""
@@ -186,11 +186,11 @@ class JobView(_View):
     created_at: AwareDatetime
     started_at: AwareDatetime | None = None
     ended_at: AwareDatetime | None = None
-    metrics: dict[str, float] = Field(default_factory=dict)
-    params: dict[str, str] = Field(default_factory=dict)
-    tags: dict[str, str] = Field(default_factory=dict)
-    outputs: list[OutputView] = Field(default_factory=list)
-    kept: dict[str, int] = Field(default_factory=dict)
+    metrics: dict[str, float] = Field(default_factory=dict[str, float])
+    params: dict[str, str] = Field(default_factory=dict[str, str])
+    tags: dict[str, str] = Field(default_factory=dict[str, str])
+    outputs: list[OutputView] = Field(default_factory=list[OutputView])
+    kept: dict[str, int] = Field(default_factory=dict[str, int])
     egress_bytes: int = 0
 
 
@@ -239,8 +239,8 @@ class EgressItem(_View):
 class ModelVersionView(_View):
     name: str
     version: int
-    aliases: list[str] = Field(default_factory=list)
-    tags: dict[str, str] = Field(default_factory=dict)
+    aliases: list[str] = Field(default_factory=list[str])
+    tags: dict[str, str] = Field(default_factory=dict[str, str])
     digest: str = ""
     run_id: str = ""
     job_id: str = ""

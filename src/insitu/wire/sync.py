@@ -35,7 +35,7 @@ class DatasetOffer(_Message):
     version: int = Field(ge=1)
     digest: str  # keyed: names the version and tells nothing about its bytes
     rows: str = Field(max_length=40)  # band, e.g. "100-1k"
-    columns: list[ColumnView] = Field(default_factory=list, max_length=10000)
+    columns: list[ColumnView] = Field(default_factory=list[ColumnView], max_length=10000)
     description: str = Field(default="", max_length=1000)
 
 
@@ -89,11 +89,11 @@ class SyncRequest(_Message):
     started_at: AwareDatetime
     sandbox: Literal["podman", "docker", "bubblewrap", "unsafe"]
     policy_version: int = Field(ge=0, description="0: no readable policy, so nothing runs")
-    bases: list[BaseOffer] = Field(default_factory=list, max_length=16)
+    bases: list[BaseOffer] = Field(default_factory=list[BaseOffer], max_length=16)
     capacity: Capacity
-    datasets: list[DatasetOffer] = Field(default_factory=list, max_length=1000)
-    attempts: list[AttemptReport] = Field(default_factory=list, max_length=1000)
-    deployments: list[DeploymentReport] = Field(default_factory=list, max_length=100)
+    datasets: list[DatasetOffer] = Field(default_factory=list[DatasetOffer], max_length=1000)
+    attempts: list[AttemptReport] = Field(default_factory=list[AttemptReport], max_length=1000)
+    deployments: list[DeploymentReport] = Field(default_factory=list[DeploymentReport], max_length=100)
     head: HeadReport | None = None
     revision: str = Field(default="", max_length=80, description="of the last reply that the agent has acted on")
     wait_s: float = Field(default=0, ge=0, le=60)
@@ -117,9 +117,9 @@ class DeploymentOrder(_Message):
 class SyncReply(_Message):
     protocol: int = PROTOCOL
     revision: str
-    assignments: list[Assignment] = Field(default_factory=list)
-    over: list[str] = Field(default_factory=list, description="job ids in the report that are final at the hub")
-    deployments: list[DeploymentOrder] = Field(default_factory=list)
+    assignments: list[Assignment] = Field(default_factory=list[Assignment])
+    over: list[str] = Field(default_factory=list[str], description="job ids in the report that are final at the hub")
+    deployments: list[DeploymentOrder] = Field(default_factory=list[DeploymentOrder])
     countersigned: HeadReport | None = Field(default=None, description="the newest head the hub holds, hub's signature")
 
 

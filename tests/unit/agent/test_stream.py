@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ ABOUT = About("j-1", 1, 7, ("wdbc@1",), "ed25519:SHA256:x", 3)
 class ScriptedLink:
     """A hub that keeps what it is sent, after the errors that a test wants it to raise first."""
 
-    def __init__(self, ledger: Ledger, errors: list[InsituError] | None = None) -> None:
-        self.ledger, self.errors = ledger, errors or []
+    def __init__(self, ledger: Ledger, errors: Sequence[InsituError] = ()) -> None:
+        self.ledger, self.errors = ledger, list(errors)
         self.events: dict[int, Any] = {}
         self.batches: list[EventBatch] = []
 

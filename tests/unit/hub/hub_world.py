@@ -35,7 +35,7 @@ from insitu.wire.job_file import parse_job_document
 from insitu.wire.jobs import DatasetPin, Target, sign_job
 from insitu.wire.keys import SigningKey
 from insitu.wire.people import Role
-from insitu.wire.releases import ReleaseDocument, ReleasedFile, files_digest, seal_release
+from insitu.wire.releases import ReleasedFile, ReleaseDocument, files_digest, seal_release
 from insitu.wire.sync import (
     AttemptReport,
     BaseOffer,

@@ -26,8 +26,17 @@ def site(name="leeds", **changes):
 
 
 def reason(answer):
+    return waits(answer).reason
+
+
+def waits(answer) -> Waits:
     assert isinstance(answer, Waits)
-    return answer.reason
+    return answer
+
+
+def placed(answer) -> Placed:
+    assert isinstance(answer, Placed)
+    return answer
 
 
 def test_job_goes_to_a_site_that_offers_its_data_and_base():
@@ -48,7 +57,7 @@ def test_a_job_that_fits_nowhere_does_not_hold_up_the_next():
 
 def test_the_emptiest_site_is_taken_and_the_name_decides_a_tie():
     sites = [site("turin", slots=2), site("leeds", slots=3), site("bergen", slots=3)]
-    assert [answer.site for answer in place([job("j-1"), job("j-2")], sites)] == ["bergen", "leeds"]
+    assert [placed(answer).site for answer in place([job("j-1"), job("j-2")], sites)] == ["bergen", "leeds"]
 
 
 def test_a_base_earlier_in_the_jobs_list_is_preferred():
@@ -71,7 +80,7 @@ def test_a_base_earlier_in_the_jobs_list_is_preferred():
     ],
 )
 def test_a_job_that_waits_says_why_and_what_to_do(asked, there, expected, said):
-    answer = place([job(**asked)], [site(**there)])[0]
+    answer = waits(place([job(**asked)], [site(**there)])[0])
     assert reason(answer) is expected
     assert said in answer.what
     assert answer.hint
@@ -80,7 +89,7 @@ def test_a_job_that_waits_says_why_and_what_to_do(asked, there, expected, said):
 def test_datasets_that_no_one_site_has_together_are_told_apart_from_absent_ones():
     both = frozenset({WDBC, ("ct", 1, "sha256:c")})
     sites = [site("leeds"), site("turin", datasets=frozenset({("ct", 1, "sha256:c")}))]
-    answer = place([job(datasets=both)], sites)[0]
+    answer = waits(place([job(datasets=both)], sites)[0])
     assert reason(answer) is QueueReason.NO_SITE_HAS_DATASET
     assert "together" in answer.what
 
@@ -90,4 +99,4 @@ def test_a_job_without_data_may_go_anywhere():
 
 
 def test_a_missing_policy_is_named_as_what_to_mend():
-    assert "policy" in place([job()], [site(slots=0, has_policy=False)])[0].hint
+    assert "policy" in waits(place([job()], [site(slots=0, has_policy=False)])[0]).hint
