@@ -1,36 +1,21 @@
-"""The least that an HTTP server in Python can do: `python -m benchmarks.echo PORT` answers every post alike."""
+"""The least that a server in Python's usual stack can do: `uvicorn benchmarks.echo:app` answers everything alike."""
 
 from __future__ import annotations
 
-import asyncio
-import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
 
-import uvloop
-
-_ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{"predictions": [1]}'
+_HEADERS = [(b"content-type", b"application/json"), (b"content-length", b"20")]
 
 
-class _Echo(asyncio.Protocol):
-    def __init__(self) -> None:
-        self._buffer = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        head, end, body = self._buffer.partition(b"\r\n\r\n")
-        length = next((int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
-        if end and len(body) >= length:
-            self._buffer = b""
-            self._transport.write(_ANSWER)
-
-
-async def _serve(port: int) -> None:
-    server = await asyncio.get_running_loop().create_server(_Echo, "127.0.0.1", port)
-    await server.serve_forever()
-
-
-if __name__ == "__main__":
-    uvloop.run(_serve(int(sys.argv[1])))
+async def app(
+    scope: dict[str, Any],
+    receive: Callable[[], Awaitable[dict[str, Any]]],
+    send: Callable[[dict[str, Any]], Awaitable[None]],
+) -> None:
+    """Read the request, answer."""
+    assert scope["type"] == "http"
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+    await send({"type": "http.response.body", "body": b'{"predictions": [1]}'})

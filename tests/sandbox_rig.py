@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -118,9 +118,9 @@ class Rig:
             gid=self.uid,
             grace_s=1,
         )
-        extra: tuple[Mount, ...] = changes.pop("more_mounts", ())
-        limits: Mapping[str, Any] = changes.pop("limits", {})
-        return replace(base, mounts=mounts + extra, limits=replace(LIMITS, **limits), **changes)
+        changes["mounts"] = changes.get("mounts", mounts) + changes.pop("more_mounts", ())
+        changes["limits"] = replace(LIMITS, **changes.get("limits", {}))
+        return replace(base, **changes)
 
     @property
     def owner(self) -> int:
@@ -180,7 +180,7 @@ class AsUser:
             code = (
                 "import json, sys\n"
                 "from insitu.sandbox.contract import Capabilities, SandboxSettings, open_sandbox\n"
-                f"sandbox = open_sandbox({self.name!r}, SandboxSettings.from_json({self._settings.to_json()!r}))\n"
+                f"sandbox = open_sandbox({self.name!r}, SandboxSettings.from_dict({self._settings.as_dict()!r}))\n"
                 f"print(repr(sandbox.{question}(*{arguments!r})))\n"
             )
             done = subprocess.run([*self._python, "-c", code], capture_output=True, text=True, check=True)
@@ -217,7 +217,7 @@ def docker_socket() -> Iterator[Path]:
     path = folder / "docker.sock"
     command = [dockerd, "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid"]
     command += ["--host", f"unix://{path}", "--bridge=none", "--iptables=false", "--ip-masq=false", "--ip-forward=false"]
-    command += ["--containerd-namespace", folder.name, "--containerd-plugins-namespace", f"{folder.name}-plugins"]
+    command += ["--containerd-namespace", f"t{os.getpid()}", "--containerd-plugins-namespace", f"t{os.getpid()}-plugins"]
 
     def answers() -> bool | None:
         with contextlib.suppress(OSError, http.client.HTTPException), socket.socket(socket.AF_UNIX) as client:

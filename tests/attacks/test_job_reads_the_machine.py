@@ -15,7 +15,7 @@ import os
 own = {}
 for pid in filter(str.isdigit, os.listdir('/proc')):
     own[int(pid)] = open(f'/proc/{pid}/cmdline').read().replace(chr(0), ' ')[:60]
-print(sorted(own) == list(range(1, len(own) + 1)), max(own) < 10, not any('pytest' in line for line in own.values()))
+print(len(own) < 5, max(own) < 20, not any('pytest' in line for line in own.values()))
 """
     assert rig.says(code) == "True True True"
 
@@ -95,7 +95,7 @@ for path in ('/proc/kcore', '/proc/keys', '/proc/timer_list', '/proc/sched_debug
     try: print(path, len(open(path, 'rb').read(64)))
     except OSError: pass
 for path in ('/proc/sys/kernel/core_pattern', '/proc/sysrq-trigger', '/proc/self/loginuid'):
-    try: open(path, 'w').write('|/tmp/x')
+    try: os.write(os.open(path, os.O_WRONLY), b'|/tmp/x')
     except OSError: pass
     else: print(path, 'written')
 """

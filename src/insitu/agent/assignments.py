@@ -31,17 +31,20 @@ class Assignments:
         for row in self._site.store.open_attempts():
             self._run(row)
 
-    def apply(self, assignments: Iterable[Assignment], over: Iterable[str]) -> None:
-        """Make the hub's wishes true."""
+    def apply(self, assignments: Iterable[Assignment], over: Iterable[str]) -> bool:
+        """Make the hub's wishes true; True when there was an attempt that is new here."""
+        fresh = False
         for wish in assignments:
             envelope = wish.envelope.model_dump(mode="json")
             if self._site.store.put_assignment(wish.job_id, wish.attempt, wish.fence, envelope):
+                fresh = True
                 self._end_older(wish)
                 self._run_new(wish)
             if wish.cancel:
                 self._cancel(wish)
         for job_id in over:
             self._forget(job_id)
+        return fresh
 
     def wake(self, job_id: str, attempt: int) -> None:
         """A verdict has come for a held attempt: walk on."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import time
 from collections import Counter, deque
@@ -32,7 +33,9 @@ from insitu.wire.ledger import GENESIS, LedgerEntry
 _BATCH_EVENTS = 500
 _BATCH_GAP_S = 0.2  # between batches, in the long run
 _BURST = 8  # batches that may go at once after a pause, so that a first line is seen at once
+_COMPANY_S = 0.04  # a state waits so long for what follows it; a line or a metric goes at once
 _RETRY_S = 2.0
+_FINAL = re.compile(rb'"state":"(?:succeeded|failed|cancelled|refused|held)"')
 _FREE_KINDS = frozenset({"state", "kept", "decision"})  # closed schema: no text of the job's own
 
 
@@ -182,9 +185,18 @@ class AttemptStream:
                 pause = due - _BURST * _BATCH_GAP_S - time.monotonic()
                 if pause > 0 and not self._sending and len(self._waiting) < _BATCH_EVENTS:
                     self._lock.wait_for(lambda: self._closing or len(self._waiting) >= _BATCH_EVENTS, pause)
+                self._await_company()
             due = max(due, time.monotonic()) + _BATCH_GAP_S
             if not self._try_to_send():
                 return
+
+    def _await_company(self) -> None:
+        """Let states that come in quick succession go together: a job's start is no time for four requests."""
+        if not self._sending and self._passing():
+            self._lock.wait_for(lambda: self._closing or not self._passing(), _COMPANY_S)
+
+    def _passing(self) -> bool:
+        return all(line.kind == "state" and not _FINAL.search(line.raw) for line in self._waiting)
 
     def _try_to_send(self) -> bool:
         """Send one batch; False when the hub refuses this attempt for good."""

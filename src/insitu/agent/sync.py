@@ -27,6 +27,7 @@ _log = logging.getLogger("insitu.agent")
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 20.0
+_AFTER_WORK_S = 0.05
 _LOOK_S = 1.0  # between two looks at what a steward may have changed
 _STATUS_EVERY = 1000  # messages in one ledger entry, and what is left over when the agent stops
 
@@ -77,7 +78,9 @@ class HubConversation:
         pause = _FIRST_PAUSE_S
         while not self._stop.is_set():
             try:
-                self._once(wait_s=self._site.settings.wait_s)
+                if self._once(wait_s=self._site.settings.wait_s):
+                    # The job that has just come starts now; the poll that acknowledges it can wait for that.
+                    self._stop.wait(_AFTER_WORK_S)
                 pause = _FIRST_PAUSE_S
             except InsituError as exc:
                 _log.warning("%s (again in %.1f s)", exc.what, pause)
@@ -113,14 +116,16 @@ class HubConversation:
         policy = self._site.policy.current()
         return (policy.version if policy else 0, tuple(known.label for known in list_datasets(self._site.folder)))
 
-    def _once(self, *, wait_s: float) -> None:
+    def _once(self, *, wait_s: float) -> bool:
+        """One message and its answer; True when the answer brought attempts that are new here."""
         reply = self._site.link.sync(self._request(wait_s))
         self._messages += 1
         with self._applying:
             self._check_head(reply)
-            self._assignments.apply(reply.assignments, reply.over)
+            fresh = self._assignments.apply(reply.assignments, reply.over)
             self._deployments.apply(reply.deployments)
             self._revision = reply.revision
+        return fresh
 
     # -- what is -------------------------------------------------------------------------------------------------------
 

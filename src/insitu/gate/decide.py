@@ -5,7 +5,7 @@
 1. Every rule runs, whatever the others said: the finding that decides is the
    first in the order of `checks`, and a steward sees all of them.
 2. An output that the job did not declare is *kept*: no error, it stays.
-3. One that is larger than allowed is *refused*: no reviewer can shrink it.
+3. One whose only fault is its size is *refused*: no reviewer can shrink it.
 4. With any other finding it is what the policy's `otherwise` says: held or refused.
 5. Without a finding, but with something not checked, it is *held*: what was
    not checked has not passed.

@@ -13,14 +13,16 @@ from itertools import pairwise
 _RUN = re.compile(r"[A-Za-z0-9+_=~-]+")
 _HEX = re.compile(r"(?:0x)?[0-9a-f]+|(?:0x)?[0-9A-F]+")
 _BASE32 = re.compile(r"[A-Z2-7]+=*")
-_DIGITS = re.compile(r"[0-9][0-9_.,+-]*[0-9]|[0-9]")
+_DIGITS = re.compile(r"[0-9][0-9_]{18,}[0-9]")
 _LONG_NUMBER = 20  # digits: no measurement has so many
 
 
 def encoded_run(text: str, *, least: int = 24) -> bool:
     """Whether `text` has a run of at least `least` characters that looks encoded."""
-    if any(len(re.sub(r"\D", "", run)) >= _LONG_NUMBER and "." not in run for run in _DIGITS.findall(text)):
-        return True
+    for run in _DIGITS.finditer(text):
+        fraction = run.start() and text[run.start() - 1] == "."  # a float printed in full has many digits there
+        if len(run.group().replace("_", "")) >= _LONG_NUMBER and not fraction:
+            return True
     # A run as a whole, and between its dashes: `m_GE3S4OJZ…` hides behind a prefix.
     return any(
         _looks_encoded(part)

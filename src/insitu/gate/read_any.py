@@ -136,7 +136,9 @@ def _unpack(new: Callable[[], Any], data: bytes, where: str, contents: Contents)
         except (zlib.error, OSError, lzma.LZMAError, EOFError):
             if before == len(data):
                 contents.add_unread(where, "compressed data is damaged")
-            parts.append(rest)
+                read_raw(data, where, contents, aligned=False)
+            else:
+                parts.append(rest)
             break
     return b"".join(parts)
 

@@ -3,9 +3,9 @@
 Two conditions: building one runs nothing but that class's own code, and its
 fitted state has a size that does not grow with the number of training rows. So
 neighbours, kernel machines, Gaussian processes, forests, encoders that keep
-categories and clusterings that keep a label per row are not here; a steward
-may add a type under `release.models.trusted_types`, and the scan for rows runs
-all the same.
+categories and clusterings that keep a label per row are not here, nor is a type
+that skops itself does not load without being told to. A steward may add a type
+under `release.models.trusted_types`, and the scan for rows runs all the same.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 _BUILTINS = ("dict", "list", "tuple", "set", "slice", "str", "int", "float", "bool")
 _NUMPY = (
     "ndarray",
-    "dtype",
     "bool",
     "bool_",
     *(f"int{bits}" for bits in (8, 16, 32, 64)),
@@ -21,7 +20,6 @@ _NUMPY = (
     *(f"float{bits}" for bits in (16, 32, 64)),
     "str_",
 )
-_SPARSE = ("_csr.csr_matrix", "_csc.csc_matrix", "_csr.csr_array", "_csc.csc_array")
 _SKLEARN = (
     "compose._column_transformer.ColumnTransformer",
     "compose._target.TransformedTargetRegressor",
@@ -51,7 +49,7 @@ _SKLEARN = (
     "preprocessing._data.MaxAbsScaler",
     "preprocessing._data.MinMaxScaler",
     "preprocessing._data.Normalizer",
-    "preprocessing._data.PolynomialFeatures",
+    "preprocessing._polynomial.PolynomialFeatures",
     "preprocessing._data.PowerTransformer",
     "preprocessing._data.RobustScaler",
     "preprocessing._data.StandardScaler",
@@ -62,7 +60,6 @@ _SKLEARN = (
 SAFE_TYPES: frozenset[str] = frozenset(
     [f"builtins.{name}" for name in _BUILTINS]
     + [f"numpy.{name}" for name in _NUMPY]
-    + [f"scipy.sparse.{name}" for name in _SPARSE]
     + [f"sklearn.{name}" for name in _SKLEARN]
 )
 

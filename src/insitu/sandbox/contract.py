@@ -23,7 +23,6 @@ What every implementation promises, and the contract suite tries on each:
 from __future__ import annotations
 
 import importlib
-import json
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -47,17 +46,20 @@ class SandboxSettings:
     podman: str = "podman"
     docker_socket: Path = Path("/var/run/docker.sock")
 
-    def to_json(self) -> str:
-        return json.dumps({name: str(getattr(self, name)) for name in self.__dataclass_fields__})
+    def as_dict(self) -> dict[str, str]:
+        return {name: str(getattr(self, name)) for name in self.__dataclass_fields__}
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
+    def from_dict(cls, given: Mapping[str, str]) -> Self:
         """Raises InvalidInputError: these are not settings."""
         try:
-            fields: dict[str, str] = json.loads(text)
-            paths = {name: Path(fields.pop(name)) for name in ("state_dir", "docker_socket")}
-            return cls(**paths, **fields)  # type: ignore[arg-type]
-        except (ValueError, TypeError, KeyError) as exc:
+            return cls(
+                state_dir=Path(given["state_dir"]),
+                bwrap=given["bwrap"],
+                podman=given["podman"],
+                docker_socket=Path(given["docker_socket"]),
+            )
+        except (TypeError, KeyError) as exc:
             raise InvalidInputError("these are not a sandbox's settings", why=type(exc).__name__) from exc
 
 

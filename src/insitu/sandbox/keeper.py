@@ -66,10 +66,10 @@ class KeeperRequest:
     def to_json(self) -> str:
         """One line."""
         fields = {
-            "spec": json.loads(self.spec.to_json()),
+            "spec": self.spec.as_dict(),
             "sandbox": self.sandbox,
             "state_dir": str(self.state_dir),
-            "settings": json.loads(self.settings.to_json()),
+            "settings": self.settings.as_dict(),
             "streams_socket": str(self.streams_socket) if self.streams_socket else None,
         }
         return json.dumps(fields)
@@ -81,10 +81,10 @@ class KeeperRequest:
             fields: dict[str, Any] = json.loads(text)
             streams = fields["streams_socket"]
             return cls(
-                spec=SandboxSpec.from_json(json.dumps(fields["spec"])),
+                spec=SandboxSpec.from_dict(fields["spec"]),
                 sandbox=fields["sandbox"],
                 state_dir=Path(fields["state_dir"]),
-                settings=SandboxSettings.from_json(json.dumps(fields["settings"])),
+                settings=SandboxSettings.from_dict(fields["settings"]),
                 streams_socket=Path(streams) if streams else None,
             )
         except (ValueError, TypeError, KeyError) as exc:
@@ -102,12 +102,12 @@ def main(arguments: Sequence[str]) -> int:
     if request is None:
         return 0  # nobody needs this keeper any more
     request.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _write_whole(request.state_dir / "keeper.json", json.dumps(_who_i_am(request)))
     sandbox = ready or open_sandbox(request.sandbox, request.settings)
     try:
         result = _keep(request, sandbox, stop)
     except (InsituError, OSError) as exc:
         why = exc.code if isinstance(exc, InsituError) else type(exc).__name__
+        _write_whole(request.state_dir / "keeper.json", json.dumps(_who_i_am(request)))
         _note(request, exc)
         result = SandboxResult(Reason.FAILED_TO_START, detail=why, ended_at=datetime.now(UTC))
     _write_whole(request.state_dir / "result.json", result.to_json(), sync=True)
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _prepare(expected: str, settings: str) -> Sandbox:
     """The sandbox that will be asked for, as ready as it can be, while nobody waits."""
-    sandbox = open_sandbox(expected, SandboxSettings.from_json(settings))
+    sandbox = open_sandbox(expected, SandboxSettings.from_dict(json.loads(settings)))
     with contextlib.suppress(InsituError, OSError):  # what is wrong is said when it is asked for
         sandbox.prepare()
     return sandbox
@@ -147,7 +147,7 @@ def _who_i_am(request: KeeperRequest) -> dict[str, Any]:
         "start_ticks": start_ticks(pid),
         "sandbox": request.sandbox,
         "name": request.spec.name,
-        "settings": json.loads(request.settings.to_json()),
+        "settings": request.settings.as_dict(),
     }
 
 
@@ -159,6 +159,8 @@ def _keep(request: KeeperRequest, sandbox: Sandbox, stop: socket.socket) -> Sand
     made: list[int] = []
 
     def streams() -> tuple[int, int]:
+        # Nothing runs yet, and what was begun ends with this process: early enough to say who it is.
+        _write_whole(request.state_dir / "keeper.json", json.dumps(_who_i_am(request)))
         made.extend(_make_streams(request))
         return made[0], made[1]
 

@@ -150,7 +150,7 @@ class KeeperPool:
                 self._waiting.append(self._spawn())
 
     def _spawn(self) -> subprocess.Popen[str]:
-        prepared = [self._expected, self._settings.to_json()] if self._expected else []
+        prepared = [self._expected, json.dumps(self._settings.as_dict())] if self._expected else []
         # Its stderr is the agent's log: what it says there is ours, never the job's.
         return subprocess.Popen(
             [*self._command, *prepared], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True, cwd="/"
@@ -168,6 +168,6 @@ def _lost(state_dir: Path) -> SandboxResult:
     """The keeper is gone and left no result: end what may be left, and say so."""
     with contextlib.suppress(OSError, ValueError, KeyError, InsituError):
         known = json.loads((state_dir / "keeper.json").read_text())
-        settings = SandboxSettings.from_json(json.dumps(known["settings"]))
+        settings = SandboxSettings.from_dict(known["settings"])
         open_sandbox(known["sandbox"], settings).destroy(known["name"])
     return SandboxResult(Reason.LOST, detail="its keeper ended without a result")

@@ -98,29 +98,36 @@ class SandboxSpec:
                 raise InvalidInputError(f"{key!r} can't name an environment variable")
 
     def to_json(self) -> str:
-        return json.dumps(
-            {
-                "name": self.name,
-                "rootfs": str(self.rootfs),
-                "argv": list(self.argv),
-                "env": dict(self.env),
-                "workdir": self.workdir,
-                "mounts": [{"source": str(m.source), "target": m.target, "writable": m.writable} for m in self.mounts],
-                "gate_socket": str(self.gate_socket) if self.gate_socket else None,
-                "limits": {name: getattr(self.limits, name) for name in Limits.__dataclass_fields__},
-                "uid": self.uid,
-                "gid": self.gid,
-                "forward_port": self.forward_port,
-                "selftest": list(self.selftest),
-                "grace_s": self.grace_s,
-            }
-        )
+        return json.dumps(self.as_dict())
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Raises InvalidInputError: it is not a spec."""
+        return cls.from_dict(_object(text))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for a JSON document that this is a part of."""
+        return {
+            "name": self.name,
+            "rootfs": str(self.rootfs),
+            "argv": list(self.argv),
+            "env": dict(self.env),
+            "workdir": self.workdir,
+            "mounts": [{"source": str(m.source), "target": m.target, "writable": m.writable} for m in self.mounts],
+            "gate_socket": str(self.gate_socket) if self.gate_socket else None,
+            "limits": {name: getattr(self.limits, name) for name in Limits.__dataclass_fields__},
+            "uid": self.uid,
+            "gid": self.gid,
+            "forward_port": self.forward_port,
+            "selftest": list(self.selftest),
+            "grace_s": self.grace_s,
+        }
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Self:
+        """Raises InvalidInputError: it is not a spec."""
         try:
-            fields: dict[str, Any] = json.loads(text)
+            fields = dict(given)
             mounts = tuple(Mount(Path(m["source"]), m["target"], bool(m["writable"])) for m in fields.pop("mounts"))
             gate_socket = fields.pop("gate_socket")
             return cls(
@@ -174,8 +181,8 @@ class SandboxResult:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Raises InvalidInputError: it is not a result."""
+        fields = _object(text)
         try:
-            fields: dict[str, Any] = json.loads(text)
             times = {key: fields.pop(key) for key in ("started_at", "ended_at")}
             return cls(
                 reason=Reason(fields.pop("reason")),
@@ -185,6 +192,16 @@ class SandboxResult:
             )
         except (ValueError, TypeError, KeyError, AttributeError) as exc:
             raise InvalidInputError("this is not a sandbox's result", code="bad-result", why=type(exc).__name__) from exc
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as exc:
+        raise InvalidInputError("this is not JSON", code="bad-json") from exc
+    if not isinstance(found, dict):
+        raise InvalidInputError("this is not a JSON object", code="bad-json")
+    return found  # pyright: ignore[reportUnknownVariableType] - what is in it is checked by who asked
 
 
 def _check_inside(target: str) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import quote, urlencode
 
+import httpx
 from pydantic import BaseModel
 
 from insitu.domain.digests import Digest
@@ -89,8 +90,16 @@ class JobEvent:
 class Client:
     """One hub, as one person, with that person's signing key."""
 
-    def __init__(self, login: Login, key: SigningKey, *, cache: Path, index_url: str | None = None) -> None:
-        self._http = Transport(login)
+    def __init__(
+        self,
+        login: Login,
+        key: SigningKey,
+        *,
+        cache: Path,
+        index_url: str | None = None,
+        carrier: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._http = Transport(login, carrier=carrier)
         self._key = key
         self._cache = cache
         self._index_url = index_url

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -53,8 +54,8 @@ def _model_at(root: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseMo
     return model
 
 
-def _models_in(annotation: object) -> list[type[BaseModel]]:
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    parts: tuple[object, ...] = getattr(annotation, "__args__", ())
-    return [model for part in parts for model in _models_in(part)]
+    parts = cast("tuple[object, ...]", getattr(annotation, "__args__", ()))  # pyright: ignore[reportUnknownArgumentType]
+    return [model for part in parts for model in _models_in(part)]  # a union, a list, an Annotated

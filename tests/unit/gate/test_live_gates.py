@@ -24,7 +24,9 @@ def test_a_declared_metric_leaves_rounded():
     assert (outcome.leaves, outcome.value, outcome.step, outcome.rule) == (True, 0.9877, 3, "declared")
 
 
-@pytest.mark.parametrize(("value", "rounded"), [(123456.789, 123500.0), (-0.00012346, -0.0001235), (-0.0, 0.0), (1e300, 1e300)])
+@pytest.mark.parametrize(
+    ("value", "rounded"), [(123456.789, 123500.0), (-0.00012346, -0.0001235), (-0.0, 0.0), (1e300, 1e300)]
+)
 def test_values_keep_the_policys_significant_digits(value, rounded):
     assert round_significant(value, 4) == rounded
     assert str(round_significant(-0.0, 4)) == "0.0"
@@ -96,7 +98,9 @@ def test_only_so_many_names_leave():
     assert [names.objection_to(name) for name in ("a", "b", "c", "a")] == ["", "", "name-count", ""]
 
 
-@pytest.mark.parametrize("name", ["training_accuracy_score", "val/loss", "C", "LogisticRegression", "top-5 (%)", "model_v2.1"])
+@pytest.mark.parametrize(
+    "name", ["training_accuracy_score", "val/loss", "C", "LogisticRegression", "top-5 (%)", "model_v2.1"]
+)
 def test_ordinary_names_leave(name):
     assert objection_to(name) == ""
 

@@ -61,7 +61,9 @@ def test_what_is_absent_is_denied():
     policy = load_policy("version: 1")
     assert policy.signers == {}
     assert policy.bases == ()
-    assert policy.sandbox.memory_bytes == policy.sandbox.timeout_s == policy.sandbox.processes == policy.sandbox.cpus == 0
+    assert (
+        policy.sandbox.memory_bytes == policy.sandbox.timeout_s == policy.sandbox.processes == policy.sandbox.cpus == 0
+    )
     assert policy.release.metrics.max_count == 0
     assert policy.release.params.max_bytes == 0
     assert (policy.release.logs.mode, policy.release.logs.max_bytes, policy.release.errors) == ("held", 0, "none")

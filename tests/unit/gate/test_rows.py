@@ -131,7 +131,9 @@ RAW = {
     "JSON records": lambda: wdbc().to_json(orient="records").encode(),
     "JSON columns": lambda: json.dumps({str(c): FEATURES[:, c].tolist() for c in range(30)}).encode(),
     "CSV": lambda: wdbc().to_csv().encode(),
-    "base64 in JSON": lambda: json.dumps({"model": __import__("base64").b64encode(FEATURES.tobytes()).decode()}).encode(),
+    "base64 in JSON": lambda: json.dumps(
+        {"model": __import__("base64").b64encode(FEATURES.tobytes()).decode()}
+    ).encode(),
     "hex": lambda: FEATURES.tobytes().hex().encode(),
     "data frame": lambda: pickle.dumps(wdbc()),
     "structured array": lambda: npz(
@@ -149,7 +151,7 @@ def test_a_sparse_matrix_is_laid_out_as_rows():
     sparse = pytest.importorskip("scipy.sparse")
     import io
 
-    thin = np.where(FEATURES > np.median(FEATURES, axis=0), FEATURES, 0.0)
+    thin = np.where(np.median(FEATURES, axis=0) < FEATURES, FEATURES, 0.0)
     for form in (sparse.csr_matrix, sparse.csc_matrix, sparse.coo_matrix):
         out = io.BytesIO()
         sparse.save_npz(out, form(thin))
@@ -195,7 +197,9 @@ def test_honest_models_raise_no_alarm(name):
 
 def test_small_whole_numbers_raise_no_alarm_against_a_table_of_small_whole_numbers():
     rng = np.random.default_rng(0)
-    table = np.c_[rng.integers(18, 90, 2000), rng.integers(0, 2, 2000), rng.integers(90, 180, 2000), rng.integers(0, 5, 2000)]
+    table = np.c_[
+        rng.integers(18, 90, 2000), rng.integers(0, 2, 2000), rng.integers(90, 180, 2000), rng.integers(0, 5, 2000)
+    ]
     for seed in range(5):
         other = np.random.default_rng(seed).integers(0, 60, (300, 4))
         assert scan_bytes(npz(other, np.arange(300)), table).count == 0

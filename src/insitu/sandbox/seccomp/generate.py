@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import struct
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ _X32_BIT = 0x40000000
 
 Instruction = tuple[int, int, int, int]
 Rule = Mapping[str, Any]
+OciCondition = dict[str, int | str]
 
 
 def load_list() -> dict[str, Any]:
@@ -71,20 +72,20 @@ def make_bpf(syscalls: Mapping[str, Any], numbers: Mapping[str, Mapping[str, int
         number = numbers[name].get(machine)
         if number is not None:
             program += _filtered(number, rules)
-    verdicts: dict[int, int] = {}
-    for names, verdict in (
-        (names_in(syscalls["allowed"]), ALLOW),
-        (names_in(syscalls["denied"]), EPERM),
-    ):
-        verdicts.update({numbers[n][machine]: verdict for n in names if machine in numbers[n]})
+    verdicts = {numbers[n][machine]: ALLOW for n in names_in(syscalls["allowed"]) if machine in numbers[n]}
+    verdicts |= {numbers[n][machine]: ENOSYS for n in names_in(syscalls["unsupported"])}
     for first, last, verdict in _ranges(verdicts):
         program += [(_JUMP_AT_LEAST, 0, 2, first), (_JUMP_AT_LEAST, 1, 0, last + 1), (_RETURN, 0, 0, verdict)]
-    program.append((_RETURN, 0, 0, ENOSYS))
+    newest = max(of[machine] for of in numbers.values() if machine in of)
+    program += [(_JUMP_AT_LEAST, 0, 1, newest + 1), (_RETURN, 0, 0, ENOSYS), (_RETURN, 0, 0, EPERM)]
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in program)
 
 
 def make_oci_profile(syscalls: Mapping[str, Any]) -> dict[str, Any]:
-    """The same rules in the form of the OCI runtime specification."""
+    """The same rules in the form of the OCI runtime specification.
+
+    runc and crun add by themselves that calls newer than all of these fail with ENOSYS.
+    """
     entries: list[dict[str, Any]] = [{"names": names_in(syscalls["allowed"]), "action": "SCMP_ACT_ALLOW"}]
     for name, rules in sorted(syscalls["filtered"].items()):
         entries += [{"names": [name], "action": "SCMP_ACT_ALLOW", "args": args} for args in _oci_arguments(rules)]
@@ -92,7 +93,7 @@ def make_oci_profile(syscalls: Mapping[str, Any]) -> dict[str, Any]:
     unsupported = {"names": names_in(syscalls["unsupported"]), "action": "SCMP_ACT_ERRNO", "errnoRet": 38}
     return {
         "defaultAction": "SCMP_ACT_ERRNO",
-        "defaultErrnoRet": 38,
+        "defaultErrnoRet": 1,
         "architectures": sorted(_OCI_ARCHITECTURE.values()),
         "syscalls": [*entries, unsupported],
     }
@@ -153,30 +154,44 @@ def _ranges(verdicts: Mapping[int, int]) -> list[tuple[int, int, int]]:
     return found
 
 
-def _oci_arguments(rules: Sequence[Rule]) -> list[list[dict[str, int | str]]]:
+def _oci_arguments(rules: Sequence[Rule]) -> list[list[OciCondition]]:
     """One list of conditions (all must hold) for each entry; entries of one call are alternatives."""
-    compare: Callable[[int, int, str], dict[str, int | str]] = lambda index, value, op: {  # noqa: E731
-        "index": index,
-        "value": value,
-        "valueTwo": 0,
-        "op": op,
-    }
-    entries: list[list[dict[str, int | str]]] = []
+    entries: list[list[OciCondition]] = []
     for rule in rules:
         at = rule["argument"]
         if "none_of_bits" in rule:
-            masked = compare(at, rule["none_of_bits"], "SCMP_CMP_MASKED_EQ")
-            entries.append([masked])
+            entries.append([_masked(at, rule["none_of_bits"], 0)])
         elif "none_of" in rule:
-            entries.append([compare(at, value, "SCMP_CMP_NE") for value in rule["none_of"]])
+            entries += _oci_none_of(at, rule["none_of"])
         elif "and_argument" in rule:
             pairs = [(a, b) for a in rule["any_of"] for b in rule["and_any_of"]]
-            entries += [
-                [compare(at, a, "SCMP_CMP_EQ"), compare(rule["and_argument"], b, "SCMP_CMP_EQ")] for a, b in pairs
-            ]
+            entries += [[_equal(at, a), _equal(rule["and_argument"], b)] for a, b in pairs]
         else:
-            entries += [[compare(at, value, "SCMP_CMP_EQ")] for value in rule["any_of"]]
+            entries += [[_equal(at, value)] for value in rule["any_of"]]
     return entries
+
+
+def _oci_none_of(at: int, values: Sequence[int]) -> list[list[OciCondition]]:
+    """That the low word is none of the values, exactly, out of tests for single bits.
+
+    "Not equal" would not do: it looks at all 64 bits, of which the kernel takes
+    32, and a runtime makes alternatives of two conditions on one argument.
+    """
+    mixed = 0
+    for value in values:
+        mixed |= value ^ values[0]
+    same = [1 << bit for bit in range(32) if not mixed >> bit & 1]
+    entries = [[_masked(at, bit, ~values[0] & bit)] for bit in same]
+    patterns = [pattern for pattern in range(mixed + 1) if pattern & ~mixed == 0]
+    return entries + [[_masked(at, mixed, p)] for p in patterns if p not in [value & mixed for value in values]]
+
+
+def _equal(index: int, value: int) -> OciCondition:
+    return {"index": index, "value": value, "valueTwo": 0, "op": "SCMP_CMP_EQ"}
+
+
+def _masked(index: int, mask: int, value: int) -> OciCondition:
+    return {"index": index, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}
 
 
 if __name__ == "__main__":
