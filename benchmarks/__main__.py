@@ -61,7 +61,7 @@ def _measure(name: str, scene: Scene) -> list[Row]:
     rows: list[Row] = []
     try:
         for row in module.measure(scene):
-            rows.append(row)
+            rows.append(row)  # noqa: PERF402 - one by one, so that those before a failure stay
     except Exception as exc:  # noqa: BLE001 - one bench that can't be measured must not take the others with it
         traceback.print_exc(file=sys.stderr)
         rows.append(Row(name, "", (), failed=f"{type(exc).__name__}: {exc}".splitlines()[0][:120]))

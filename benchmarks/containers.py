@@ -29,7 +29,9 @@ def _podman_that_works(rootfs: Path) -> tuple[str, ...]:
     for options in ((), _CAREFUL):
         runtime, limits = options[:2], options[2:]
         command = ("podman", *runtime, "run", "--rm", "--network", "none", *limits)
-        done = subprocess.run([*command, "--rootfs", str(rootfs), "/bin/true"], capture_output=True, text=True)
+        done = subprocess.run(
+            [*command, "--rootfs", str(rootfs), "/bin/true"], capture_output=True, text=True, check=False
+        )
         if done.returncode == 0:
             return command
         said = done.stderr.strip()

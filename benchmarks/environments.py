@@ -40,9 +40,7 @@ def measure(scene: Scene) -> Iterator[Row]:
     )
     rounds, figure = scene.rounds(_ROUNDS), "environment of a new lock, warm cache"
     # Without a warm-up: the caches are warm, and uv compiles for seconds each time.
-    new, installed = in_turns(
-        rounds, lambda: _new(scene), lambda: _uv(scene, compile_bytecode=True), warm_up=False
-    )
+    new, installed = in_turns(rounds, lambda: _new(scene), lambda: _uv(scene, compile_bytecode=True), warm_up=False)
     yield Row(figure, "ms", milliseconds(new), "uv pip install, compiled", milliseconds(installed), Goal(at_most=1.2))
     again, copied = in_turns(rounds, lambda: _new(scene), lambda: _uv(scene, compile_bytecode=False), warm_up=False)
     yield Row(figure, "ms", milliseconds(again), "uv pip install, not compiled", milliseconds(copied))

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from benchmarks.figures import Row, percentile
-from benchmarks.programs import Use, use_of
+from benchmarks.programs import Use, use_of, wait_until_quiet
 from benchmarks.scene import Scene
 from insitu.domain.digests import digest_of
 from insitu.hub.access import Actor
@@ -40,8 +40,6 @@ from tests.rig import Process
 _AGENTS = 1000
 _WATCHED_S = 20.0
 _WAKES = 100
-_SETTLING_S = 40
-_QUIET = 0.03  # of a core
 _JOB: dict[str, Any] = {
     "type": "command",
     "display_name": "bench",
@@ -54,7 +52,8 @@ _JOB: dict[str, Any] = {
 def measure(scene: Scene) -> Iterator[Row]:
     agents = 100 if scene.quick else _AGENTS
     with _Hub(scene.fresh_folder("idle"), agents + 1) as hub:
-        before, quiet_share = hub.watch_when_quiet()
+        wait_until_quiet(hub.pid)
+        before, quiet_share = hub.watch(5)
         names = list(hub.join_tokens)
         with _Crowd(hub, names[:1]) as alone:
             alone_s = [alone.wake(names[0]) for _ in range(scene.rounds(_WAKES // 2))]
@@ -87,7 +86,9 @@ class _Hub:
         self.join_tokens = {site.name: site.join_token for site in made}
         self._process = Process("insitu.hub.main", "--data", str(folder), "--port", "0", log=folder / "hub.log")
         self.url = str(self._process.ready["url"])
-        admin = Client(Login(self.url, settings.admin_token_file.read_text().strip()), SigningKey.generate(), cache=folder)
+        admin = Client(
+            Login(self.url, settings.admin_token_file.read_text().strip()), SigningKey.generate(), cache=folder
+        )
         token = admin.create_token("alice", Role.DATA_SCIENTIST).token
         admin.close()
         self.alice = Client(Login(self.url, token), SigningKey.generate(), cache=folder)
@@ -99,13 +100,9 @@ class _Hub:
         self.alice.close()
         self._process.stop()
 
-    def watch_when_quiet(self) -> tuple[Use, float]:
-        """Once it has done what it does after its start: it imports MLflow beside its work."""
-        for _ in range(_SETTLING_S):
-            found, share = self.watch(1)
-            if share < _QUIET:
-                break
-        return self.watch(5)
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def watch(self, for_s: float) -> tuple[Use, float]:
         """What the hub holds after that time, and its share of a core meanwhile."""
@@ -151,7 +148,6 @@ class _Crowd:
         return said if word in said else self._hear(word)
 
     def _a_job(self) -> PreparedJob:
-        parts = {digest_of(content): content for content in (b"code", b"lock")}
-        code, lock = parts
+        code, lock = digest_of(b"code"), digest_of(b"lock")
         target = Target(base=digest_of(b"a base"), python="3.11", platform="x86_64-linux", lock=lock)
-        return PreparedJob(parse_job_document(_JOB), code, (target,), (), parts)
+        return PreparedJob(parse_job_document(_JOB), code, (target,), (), {code: b"code", lock: b"lock"})

@@ -121,7 +121,7 @@ class _Buildah:
         self._run("commit", "--quiet", "--rm", "--disable-compression=false", container, target)
 
     def _run(self, *arguments: str) -> str:
-        done = subprocess.run([*self._program, *arguments], capture_output=True, text=True)
+        done = subprocess.run([*self._program, *arguments], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"buildah {arguments[0]}: {done.stderr.strip()[-300:]}")
         return done.stdout.strip()

@@ -28,7 +28,9 @@ def load(port: int, path: str, body: bytes, *, for_s: float) -> Answered:
     Raises:
         RuntimeError: an answer was not 200.
     """
-    head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     return uvloop.run(_load(port, head.encode() + body, for_s))
 
 
@@ -57,7 +59,9 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         head, end, body = self._buffer.partition(b"\r\n\r\n")
-        length = next((int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
+        length = next(
+            (int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0
+        )
         if not end or len(body) < length:
             return
         if not head.startswith(b"HTTP/1.1 200"):

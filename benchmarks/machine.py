@@ -33,13 +33,15 @@ def _processor() -> str:
 
 
 def _file_system(folder: Path) -> str:
-    done = subprocess.run(["stat", "--file-system", "--format=%T", str(folder)], capture_output=True, text=True)
+    done = subprocess.run(
+        ["stat", "--file-system", "--format=%T", str(folder)], capture_output=True, text=True, check=False
+    )
     return done.stdout.strip() or "unknown"
 
 
 def _version(program: str) -> str:
     if shutil.which(program) is None:
         return "absent"
-    done = subprocess.run([program, "--version"], capture_output=True, text=True)
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     words = done.stdout.split()
     return next((word.strip(",") for word in words if word[:1].isdigit()), "unknown")

@@ -88,7 +88,9 @@ class _Site:
         job = self._world.alice.submit(folder / "job.yaml")
         mine = next(one for one in self._sync() if one.job_id == job.id)
         self._reports.append(
-            AttemptReport(job_id=mine.job_id, attempt=mine.attempt, fence=mine.fence, state=JobState.RUNNING, last_seq=0)
+            AttemptReport(
+                job_id=mine.job_id, attempt=mine.attempt, fence=mine.fence, state=JobState.RUNNING, last_seq=0
+            )
         )
         self._sync()
         return mine
@@ -163,7 +165,14 @@ class _Stream:
             steps = range(at * _BATCH, (at + 1) * _BATCH)
             self._stream.add(
                 [
-                    {"kind": "metric", "run": "", "key": "loss", "value": 1.0 / (step + 1), "step": step, "timestamp_ms": 1}
+                    {
+                        "kind": "metric",
+                        "run": "",
+                        "key": "loss",
+                        "value": 1.0 / (step + 1),
+                        "step": step,
+                        "timestamp_ms": 1,
+                    }
                     for step in steps
                 ]
             )

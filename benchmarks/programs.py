@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _STOP_S = 15.0
+_LOOK_S = 1.0
+_QUIET = 0.03  # of a core
 
 
 @dataclass(frozen=True)
@@ -84,3 +86,13 @@ def use_of(pid: int) -> Use:
     ticks = int(fields[11]) + int(fields[12])
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return Use(ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
+
+
+def wait_until_quiet(pid: int, *, for_at_most_s: float = 60.0) -> None:
+    """Until a process that was just started has done what it does beside its work, as a hub imports MLflow."""
+    end = time.monotonic() + for_at_most_s
+    while time.monotonic() < end:
+        before = use_of(pid).cpu_s
+        time.sleep(_LOOK_S)
+        if use_of(pid).cpu_s - before < _QUIET * _LOOK_S:
+            return

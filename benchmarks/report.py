@@ -50,7 +50,12 @@ def write_results(machine: Mapping[str, str], measured: Mapping[str, Sequence[Ro
 def _as_markdown(document: Mapping[str, Any]) -> str:
     lines = ["", ", ".join(f"{name}: {value}" for name, value in document["machine"].items()) + ".", ""]
     for bench, rows in document["benches"].items():
-        lines += [f"### {bench}", "", "| figure | ours | reference | | ratio | goal | met |", "|---|---:|---:|---|---:|---|---|"]
+        lines += [
+            f"### {bench}",
+            "",
+            "| figure | ours | reference | | ratio | goal | met |",
+            "|---|---:|---:|---|---:|---|---|",
+        ]
         lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
         lines.append("")
     return "\n".join(lines)

@@ -21,7 +21,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from benchmarks.programs import ended_by_pid, free_port
+from benchmarks.programs import ended_by_pid, free_port, wait_until_quiet
 from insitu.images.base import UnpackedBase, build_base, unpack_base
 from insitu.images.environment import Environment, materialise
 from insitu.images.layout import OciLayout
@@ -126,6 +126,10 @@ class Scene:
             grant = "{wdbc: {who: [alice], purpose: screening, until: 2099-12-31, runs: 100000}}"
             budget = "{per_job: 50MB, per_dataset_per_month: 10GB, per_submitter_per_month: 10GB}"
             world.write_policy(datasets=grant, budget=budget)
+            # Started anew, so that the waiting gate has read this policy, as it has at a site where nobody edits it.
+            world.stop_agent()
+            world.start_agent()
+            wait_until_quiet(world.hub.pid)
             self._worlds[sandbox] = world
         return self._worlds[sandbox]
 

@@ -70,7 +70,8 @@ def _save_model(folder: Path) -> bytes:
     from sklearn.pipeline import make_pipeline  # noqa: PLC0415
     from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
 
-    table, labels = load_breast_cancer(return_X_y=True, as_frame=True)
+    data = load_breast_cancer(as_frame=True)
+    table, labels = data.data, data.target
     model = make_pipeline(StandardScaler(), LogisticRegression()).fit(table, labels)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -61,7 +61,9 @@ def _measure_with(scene: Scene, sandbox: str, goal: Goal) -> Iterator[Row]:
             told.append(one)
             bares.append(other)
     ours = milliseconds([one["seen"] - one["posted"] for one in told])
-    to_its_end, to_its_byte = (milliseconds([getattr(one, name) for one in bares]) for name in ("end_s", "first_byte_s"))
+    to_its_end, to_its_byte = (
+        milliseconds([getattr(one, name) for one in bares]) for name in ("end_s", "first_byte_s")
+    )
     name = "bwrap" if sandbox == "bubblewrap" else f"{sandbox} run"
     figure = f"submit → first line, {sandbox}"
     yield Row(figure, "ms", ours, f"bare {name}", to_its_end, goal)

@@ -236,6 +236,7 @@ def running_world(
     finally:
         if world is not None:
             _end(world)
+            hub_process = world.hub  # a test may have started another one
         if hub_process.alive:
             hub_process.stop()
 

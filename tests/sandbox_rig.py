@@ -216,8 +216,20 @@ def docker_socket() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="insitu-docker-"))
     path = folder / "docker.sock"
     command = [dockerd, "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid"]
-    command += ["--host", f"unix://{path}", "--bridge=none", "--iptables=false", "--ip-masq=false", "--ip-forward=false"]
-    command += ["--containerd-namespace", f"t{os.getpid()}", "--containerd-plugins-namespace", f"t{os.getpid()}-plugins"]
+    command += [
+        "--host",
+        f"unix://{path}",
+        "--bridge=none",
+        "--iptables=false",
+        "--ip-masq=false",
+        "--ip-forward=false",
+    ]
+    command += [
+        "--containerd-namespace",
+        f"t{os.getpid()}",
+        "--containerd-plugins-namespace",
+        f"t{os.getpid()}-plugins",
+    ]
 
     def answers() -> bool | None:
         with contextlib.suppress(OSError, http.client.HTTPException), socket.socket(socket.AF_UNIX) as client:

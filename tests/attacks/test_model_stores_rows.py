@@ -9,6 +9,7 @@ import io
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import cloudpickle
 import numpy as np
@@ -50,9 +51,9 @@ def fitted(estimator, scaler=None):
     return make_pipeline(*([scaler] if scaler else []), estimator).fit(features, labels)
 
 
-def linear_with(attribute) -> object:
+def linear_with(attribute) -> Any:
     """An estimator on the safe list that carries something in an attribute of its own."""
-    model = fitted(LogisticRegression(max_iter=500), StandardScaler())
+    model: Any = fitted(LogisticRegression(max_iter=500), StandardScaler())
     model[-1].notes_ = attribute
     return model
 

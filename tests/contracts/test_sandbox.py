@@ -86,7 +86,9 @@ def test_only_the_declared_environment_is_seen(rig: Rig):
 
 
 def test_it_starts_in_its_workdir_with_nothing_open(rig: Rig):
-    said = rig.says("import os; print(os.getcwd(), sorted(int(f) for f in os.listdir('/proc/self/fd'))[:3], os.read(0, 1))")
+    said = rig.says(
+        "import os; print(os.getcwd(), sorted(int(f) for f in os.listdir('/proc/self/fd'))[:3], os.read(0, 1))"
+    )
     assert said == "/job/outputs [0, 1, 2] b''"
     # The fourth is the listing's own.
     assert rig.says("import os; print(len(os.listdir('/proc/self/fd')))") == "4"
@@ -173,7 +175,9 @@ for size in (1, 5, 3_000_000):
 
 
 def test_without_a_gate_nothing_listens(rig: Rig):
-    code = "import socket\ntry: socket.create_connection(('127.0.0.1', 5000))\nexcept OSError as exc: print(exc.strerror)"
+    code = (
+        "import socket\ntry: socket.create_connection(('127.0.0.1', 5000))\nexcept OSError as exc: print(exc.strerror)"
+    )
     assert rig.says(code) == "Connection refused"
 
 
@@ -222,7 +226,9 @@ def test_memory_is_limited_and_the_reason_told(rig: Rig):
 
 def test_memory_of_a_child_counts_and_is_told(rig: Rig):
     child = "x = [bytearray(b'1' * (8 << 20)) for _ in range(100)]"
-    run = rig.run(f"import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', {child!r}]).returncode != 0)")
+    run = rig.run(
+        f"import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', {child!r}]).returncode != 0)"
+    )
     expected = Reason.EXITED if rig.kind == "bubblewrap-as-user" else Reason.MEMORY
     assert (run.result().reason, run.result().exit_code) == (expected, 1)
 
@@ -274,7 +280,9 @@ def test_stop_ends_code_whose_child_ignores_it(rig: Rig):
 
 def test_what_outlives_the_code_ends_with_it(rig: Rig):
     child = IGNORE_TERM + "time.sleep(600)"
-    run = rig.run(f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}], start_new_session=True)")
+    run = rig.run(
+        f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}], start_new_session=True)"
+    )
     assert run.result().exit_code == 0
     assert rig.what_is_left(run) == []
 

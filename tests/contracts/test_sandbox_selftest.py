@@ -30,13 +30,19 @@ BUBBLEWRAP = {
     "no-host-paths": ("insert('--ro-bind', '/etc', '/srv')", "mounts undeclared"),
 }
 PODMAN = {
-    "network": ("swap('--network=none', '--network=host'); drop('--hostname=sandbox'); drop('--uts=private')", "network"),
+    "network": (
+        "swap('--network=none', '--network=host'); drop('--hostname=sandbox'); drop('--uts=private')",
+        "network",
+    ),
     "capabilities": ("drop('--cap-drop=all')", "capabilities CapBnd"),
     "no-new-privileges": ("drop('--security-opt=no-new-privileges')", "no-new-privs"),
     "read-only-root": ("drop('--read-only')", "mounts writable"),
     "not-root": ("swap_after('--user', '0:0')", "uid root"),
     "read-only-data": ("edit('dst=/job/inputs/data,ro=true', 'dst=/job/inputs/data,ro=false')", "mounts writable"),
-    "no-host-paths": ("insert('--mount', 'type=bind,src=/etc,dst=/srv,ro=true', before='--rootfs')", "mounts undeclared"),
+    "no-host-paths": (
+        "insert('--mount', 'type=bind,src=/etc,dst=/srv,ro=true', before='--rootfs')",
+        "mounts undeclared",
+    ),
 }
 SCRIPT = """\
 #!{python} -IS

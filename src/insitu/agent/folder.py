@@ -8,7 +8,7 @@ from pathlib import Path
 
 from insitu.domain.errors import InvalidInputError, NotFoundError
 
-_LONGEST_SOCKET = "/jobs/j-0123456789ab-99/intake/control.sock"
+_LONGEST_SOCKET = "/run/01234567.c/s"
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,11 @@ class SiteFolder:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.root.chmod(0o700)
         if gate_gid is not None:
-            for path in (self.root, self.datasets, self.jobs):
+            for path in (self.root, self.datasets, self.jobs, self.run):
                 open_to_gate(path, gate_gid)
 
     def _check_length(self) -> None:
-        """A unix socket's path has at most 107 bytes (unix(7)), and each job has sockets in its folder.
+        """A unix socket's path has at most 107 bytes (unix(7)), and each job has two below this folder.
 
         Raises:
             InvalidInputError: the folder's own path leaves too little room.

@@ -3,16 +3,18 @@
 jobs/<job>-<attempt>/
     code/       the snapshot, read-only in the sandbox
     outputs/    the only thing the job may write besides its scratch
-    gate/       the folder with the job's one socket
     intake/     what the gate wrote down while it ran
     keeper/     pid, result and self-test of the sandbox
     frozen/     outputs after the sandbox is gone: nothing writes here any more
     out/        canonical copies that the gate made; only these may leave
     journal     numbered events
+    run/<8 hex digits>.g/s      the job's one socket, to the gate
+    run/<8 hex digits>.c/s      the gate's own, for agent and keeper
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import stat
@@ -38,16 +40,21 @@ class Workspace:
         return self.root / "outputs"
 
     @property
+    def _sockets(self) -> Path:
+        # Short, whatever the job is called: a unix socket's path has at most 107 bytes (unix(7)).
+        return self.root.parent.parent / "run" / hashlib.sha256(self.root.name.encode()).hexdigest()[:8]
+
+    @property
     def gate(self) -> Path:
-        return self.root / "gate"
+        return self._sockets.with_suffix(".g")
 
     @property
     def socket(self) -> Path:
-        return self.gate / "gate.sock"
+        return self.gate / "s"
 
     @property
     def control(self) -> Path:
-        return self.root / "intake" / "control.sock"
+        return self._sockets.with_suffix(".c") / "s"
 
     @property
     def intake(self) -> Path:
@@ -77,11 +84,12 @@ class Workspace:
         self._make(self.intake, gate_uid)
         self._make(self.gate, gate_uid)
         self.gate.chmod(0o711)
+        self._make(self.control.parent, gate_uid)
         self.keeper.mkdir(exist_ok=True, mode=0o700)
 
     def forget_intake(self) -> None:
         """Remove what a gate process left that never had a job."""
-        for folder in (self.intake, self.gate):
+        for folder in (self.intake, self.gate, self.control.parent):
             shutil.rmtree(folder, ignore_errors=True)
 
     def make_outputs(self, uid: int) -> None:
@@ -114,7 +122,8 @@ class Workspace:
             os.chmod(folder, 0o755, follow_symlinks=False)  # noqa: PTH101, S103 - Path.chmod can't refuse to follow
 
     def remove(self) -> None:
-        shutil.rmtree(self.root, ignore_errors=True)
+        for folder in (self.root, self.gate, self.control.parent):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def unpack_code(snapshot: Path, target: Path) -> None:

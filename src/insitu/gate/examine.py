@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import PurePosixPath
 
 from insitu.domain.outputs import Finding, OutputContract, OutputType, ReleaseContract
@@ -45,13 +46,9 @@ class Knowledge:
     known: Sequence[KnownData]
     missing: int = 0  # indexes that could not be opened
 
-    def __post_init__(self) -> None:
-        self._scans: list[RowScan] = []
-
+    @cached_property
     def scans(self) -> list[RowScan]:
-        if not self._scans:
-            self._scans = [RowScan(one.table, cells=one.cells) for one in self.known]
-        return self._scans
+        return [RowScan(one.table, cells=one.cells) for one in self.known]
 
     @property
     def columns(self) -> frozenset[str]:
@@ -180,7 +177,7 @@ def _is_encoded(found: FoundText) -> bool:
 def _rows(contents: Contents, knowledge: Knowledge, effort: Effort) -> tuple[tuple[RowsSeen, ...], tuple[str, ...]]:
     not_checked = ("rows-in-model", "rows-in-text") if knowledge.missing else ()
     seen: list[RowsSeen] = []
-    for one, scan in zip(knowledge.known, knowledge.scans(), strict=True):
+    for one, scan in zip(knowledge.known, knowledge.scans, strict=True):
         try:
             found = scan.find(contents.numbers, effort)
             seen.append(RowsSeen(found.count, one.rows, "; ".join(found.places[:2])))

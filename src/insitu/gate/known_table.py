@@ -22,10 +22,6 @@ class Column:
     rows: Ints  # the row of each of them
     distinct: Floats  # ascending, once each
 
-    @property
-    def span(self) -> float:
-        return float(self.ordered[-1] - self.ordered[0]) if len(self.ordered) else 0.0
-
 
 @dataclass(frozen=True)
 class Windows:

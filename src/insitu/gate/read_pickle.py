@@ -27,7 +27,7 @@ from insitu.gate.contents import Contents, Numbers
 from insitu.gate.read_numpy import NotReadableError, add_array, array_of
 from insitu.gate.read_raw import read_raw
 
-_MAX_STACK = 5_000_000
+_MAX_STACK = 1_000_000
 _MIN_BLOB = 64  # bytes: shorter ones hold fewer cells than a row needs
 _NUMBER_OPS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"}
 _BYTES_OPS = {"BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8", "STRING", "BINSTRING", "SHORT_BINSTRING"}
@@ -89,7 +89,7 @@ class _Machine:
         elif name == "MARK":
             self.stack.append(_MARK)
         else:
-            _STEPS.get(name, _unknown)(self, arg)
+            _STEPS[name](self, arg)  # KeyError: an opcode that this reader does not know
 
     def pop(self) -> Any:
         value = self.stack.pop()
@@ -255,10 +255,6 @@ def _is_shape(value: tuple[Any, ...]) -> bool:
 # ── The opcodes, by what they do to the stack (names as in pickletools) ─────
 
 _Step = Callable[[_Machine, Any], None]
-
-
-def _unknown(_: _Machine, __: Any) -> None:
-    raise NotReadableError("an opcode that this reader does not know")
 
 
 def _nothing(_: _Machine, __: Any) -> None:

@@ -53,6 +53,8 @@ def maps_of_codes(table: KnownTable, candidate: Candidate) -> list[ColumnMap]:
         return []
     counts = {a: len(np.unique(values[:, a][np.isfinite(values[:, a])])) for a in range(values.shape[1])}
     sources = sorted((a for a in counts if 2 <= counts[a] <= _MOST_VALUES), key=lambda a: (-counts[a], a))
+    if len(sources) < 2:
+        return []
     start = _best_pair(table, candidate, sample, sources, known)
     return _extend(table, candidate, sample, sources, known, start) if start else []
 
@@ -61,8 +63,6 @@ def _best_pair(
     table: KnownTable, candidate: Candidate, sample: Floats, sources: Sequence[int], known: dict[int, Ints]
 ) -> list[_Coded]:
     """The two columns and maps under which the most rows have a pair of values that the dataset has."""
-    if len(sources) < 2:
-        return []
     first, second = sources[:2]
     same = [(first, second)] if first in known and second in known else []
     others = [(i, j) for i in known for j in known if i != j and (i, j) not in same]

@@ -29,7 +29,14 @@ from pathlib import Path
 
 from insitu.domain.errors import InsituError
 from insitu.sandbox import cgroups
-from insitu.sandbox.contract import Capabilities, SandboxSettings, Started, failed_to_make
+from insitu.sandbox.contract import (
+    Capabilities,
+    SandboxSettings,
+    Started,
+    failed_to_make,
+    is_available,
+    not_available,
+)
 from insitu.sandbox.joiner import Joiner
 from insitu.sandbox.plan import RUN_TARGET, make_plan
 from insitu.sandbox.processes import start_ticks
@@ -73,26 +80,25 @@ class BubblewrapSandbox:
         """See the contract. Tries an empty sandbox with all namespaces."""
         install = "apt install bubblewrap"
         if self._program is None:
-            return Capabilities(self.name, False, "bwrap is not installed", install, rootless=os.getuid() != 0)
+            return not_available(self.name, "bwrap is not installed", install)
+        trial = ["--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--", "/bin/true"]
         try:
             bpf_program()
-            version = subprocess.run([self._program, "--version"], capture_output=True, text=True, timeout=10).stdout
-            trial = [self._program, "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--", "/bin/true"]
-            tried = subprocess.run(trial, capture_output=True, text=True, timeout=10)
+            version = self._bwrap("--version").stdout
+            tried = self._bwrap(*trial)
         except (OSError, InsituError, subprocess.TimeoutExpired) as exc:
-            return Capabilities(self.name, False, str(exc), install, rootless=os.getuid() != 0)
+            return not_available(self.name, str(exc), install)
         if tried.returncode != 0:
-            return Capabilities(
-                self.name,
-                False,
-                tried.stderr.strip()[-200:],
-                "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1), or run the agent as root",
-                rootless=os.getuid() != 0,
-            )
-        version = version.strip().removeprefix("bubblewrap ")
-        return Capabilities(self.name, True, "", "", version, os.getuid() != 0, self._enforced())
+            allow = "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1), or run the agent as root"
+            return not_available(self.name, tried.stderr.strip(), allow)
+        return is_available(self.name, version.removeprefix("bubblewrap "), self._enforced())
 
-    def start(self, spec: SandboxSpec, room: Path, streams: Callable[[], tuple[int, int]]) -> Started:
+    def start(
+        self,
+        spec: SandboxSpec,
+        room: Path,  # noqa: ARG002 - the contract's; nothing is kept in files here
+        streams: Callable[[], tuple[int, int]],
+    ) -> Started:
         """See the contract."""
         if self._program is None:
             raise failed_to_make(spec.name, "bwrap is not installed", "apt install bubblewrap")
@@ -122,7 +128,8 @@ class BubblewrapSandbox:
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
-            if not all([group.destroy() for group in groups]) or time.monotonic() > deadline:
+            left = [group for group in groups if not group.destroy()]
+            if left or time.monotonic() > deadline:
                 raise failed_to_make(name, "the kernel has not let it go", "try again; a process hangs in the kernel")
             time.sleep(0.005 if pids else 0)  # not our children: nobody tells us when they are gone
 
@@ -130,6 +137,10 @@ class BubblewrapSandbox:
         """See the contract."""
         names = {name for name, _ in _marked_processes()}
         return frozenset(names | {name for _, name, _ in cgroups.find_groups(self._find_hierarchy()) if name})
+
+    def _bwrap(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        assert self._program is not None
+        return subprocess.run([self._program, *arguments], check=False, capture_output=True, text=True, timeout=10)
 
     def _find_hierarchy(self) -> cgroups.Hierarchy:
         if self._hierarchy is None:
@@ -171,10 +182,10 @@ class BubblewrapSandbox:
         for target, says in (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
             made += ["--symlink", says, f"/dev/{target}"]
         for name in _HIDDEN_FILES:
-            if os.path.exists(f"/proc/{name}"):
+            if Path("/proc", name).exists():
                 made += ["--ro-bind", "/dev/null", f"/proc/{name}"]
         for name in _HIDDEN_FOLDERS:
-            if os.path.exists(f"/proc/{name}"):
+            if Path("/proc", name).exists():
                 made += ["--tmpfs", f"/proc/{name}", "--remount-ro", f"/proc/{name}"]
         made += ["--dir", RUN_TARGET]
         if spec.gate_socket is not None:
@@ -216,7 +227,7 @@ class _Anchor:
         """End everything inside, and bubblewrap. Returns when they are gone. Idempotent."""
         if self.pid == 0:
             return
-        self._info.setblocking(False)
+        self._info.setblocking(False)  # noqa: FBT003 - the library's
         try:
             # With pid 1 all inside end, and bubblewrap after them: it waits for pid 1.
             first = int(json.loads(self._info.recv(4096, socket.MSG_PEEK))["child-pid"])
@@ -274,4 +285,3 @@ def _lives(keeper: str) -> bool:
 
 def _pids_of(name: str) -> list[int]:
     return [pid for marked, pid in _marked_processes() if marked == name]
-

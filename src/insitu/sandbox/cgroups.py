@@ -85,7 +85,7 @@ class Group:
         """Kill what is inside and remove the groups. Whether they are gone."""
         # The labelled one last: while it is there, the rest can be found again.
         ordered = sorted(set(self.folders.values()), key=lambda folder: folder == _labelled(self.folders))
-        return all([_remove(folder) for folder in ordered])
+        return not [folder for folder in ordered if not _remove(folder)]
 
 
 def find_hierarchy(mounts: Path = _MOUNTS, own: str | None = None) -> Hierarchy:

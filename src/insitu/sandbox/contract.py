@@ -23,6 +23,7 @@ What every implementation promises, and the contract suite tries on each:
 from __future__ import annotations
 
 import importlib
+import os
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -75,6 +76,16 @@ class Capabilities:
     rootless: bool = False
     enforced: Mapping[str, str] | None = None
     """limit → mechanism: `cgroup v1`, `cgroup v2`, `engine`, `rlimit`, `affinity`, `keeper`, `tmpfs`."""
+
+
+def not_available(name: str, why: str, hint: str) -> Capabilities:
+    return Capabilities(name=name, available=False, why_not=why[-300:], hint=hint, rootless=os.getuid() != 0)
+
+
+def is_available(name: str, version: str, enforced: Mapping[str, str]) -> Capabilities:
+    return Capabilities(
+        name=name, available=True, version=version.strip(), rootless=os.getuid() != 0, enforced=dict(enforced)
+    )
 
 
 class Started(Protocol):

@@ -13,7 +13,6 @@ import hashlib
 import http.client
 import io
 import json
-import os
 import socket
 import tarfile
 from collections.abc import Callable
@@ -23,7 +22,15 @@ from urllib.parse import quote
 
 from insitu.domain.errors import InsituError, UnreachableError
 from insitu.sandbox.addresses import connect_to
-from insitu.sandbox.contract import LABEL, Capabilities, SandboxSettings, Started, failed_to_make
+from insitu.sandbox.contract import (
+    LABEL,
+    Capabilities,
+    SandboxSettings,
+    Started,
+    failed_to_make,
+    is_available,
+    not_available,
+)
 from insitu.sandbox.engines import HIDDEN, Container, Room, enforced, short
 from insitu.sandbox.rootfs import OWN_PLACES, RootPlan
 from insitu.sandbox.seccomp import oci_profile_path
@@ -51,14 +58,13 @@ class DockerSandbox:
     def probe(self) -> Capabilities:
         """See the contract. A daemon that answers is taken to work; a start that fails says why."""
         install = "apt install docker.io, and let this user reach its socket"
-        rootless = os.getuid() != 0
         if not self._socket.exists():
-            return Capabilities(self.name, False, f"no daemon listens at {self._socket}", install, rootless=rootless)
+            return not_available(self.name, f"no daemon listens at {self._socket}", install)
         try:
             _, version = self._call("GET", "/version")
         except InsituError as exc:
-            return Capabilities(self.name, False, exc.why, install, rootless=rootless)
-        return Capabilities(self.name, True, "", "", version["Version"], rootless, enforced())
+            return not_available(self.name, exc.why, install)
+        return is_available(self.name, version["Version"], enforced())
 
     def start(self, spec: SandboxSpec, room: Path, streams: Callable[[], tuple[int, int]]) -> Started:
         """See the contract."""
@@ -126,7 +132,9 @@ class DockerSandbox:
             raise UnreachableError(
                 f"Docker refused {method} {path.partition('?')[0]}", code="docker-refused", why=short(said)
             )
-        return response.status, json.loads(data) if data.startswith((b"{", b"[")) and b"\n{" not in data.strip() else None
+        return response.status, json.loads(data) if data.startswith(
+            (b"{", b"[")
+        ) and b"\n{" not in data.strip() else None
 
 
 class _UnixConnection(http.client.HTTPConnection):

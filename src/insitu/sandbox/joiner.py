@@ -112,7 +112,7 @@ def _enter(inside: str) -> None:
     joins: list[tuple[int, int]] = []
     for name, kind in _NAMESPACES:
         descriptor = os.open(f"{inside}/ns/{name}", os.O_RDONLY)
-        theirs, ours = os.fstat(descriptor), os.stat(f"/proc/self/ns/{name}")
+        theirs, ours = os.fstat(descriptor), Path(f"/proc/self/ns/{name}").stat()
         if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino):
             joins.append((descriptor, kind))
         else:

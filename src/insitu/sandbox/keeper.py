@@ -88,7 +88,9 @@ class KeeperRequest:
                 streams_socket=Path(streams) if streams else None,
             )
         except (ValueError, TypeError, KeyError) as exc:
-            raise InvalidInputError("this is not a keeper's request", code="bad-request", why=type(exc).__name__) from exc
+            raise InvalidInputError(
+                "this is not a keeper's request", code="bad-request", why=type(exc).__name__
+            ) from exc
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -101,13 +103,13 @@ def main(arguments: Sequence[str]) -> int:
         ready = None
     if request is None:
         return 0  # nobody needs this keeper any more
-    request.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _claim(request):
+        return 3  # another keeper has this sandbox: nothing of it is touched
     sandbox = ready or open_sandbox(request.sandbox, request.settings)
     try:
         result = _keep(request, sandbox, stop)
     except (InsituError, OSError) as exc:
         why = exc.code if isinstance(exc, InsituError) else type(exc).__name__
-        _write_whole(request.state_dir / "keeper.json", json.dumps(_who_i_am(request)))
         _note(request, exc)
         result = SandboxResult(Reason.FAILED_TO_START, detail=why, ended_at=datetime.now(UTC))
     _write_whole(request.state_dir / "result.json", result.to_json(), sync=True)
@@ -127,17 +129,35 @@ def _prepare(expected: str, settings: str) -> Sandbox:
 def _stop_on_signal() -> socket.socket:
     """A socket that becomes readable when somebody asks this keeper to stop."""
     reader, writer = socket.socketpair()
-    writer.setblocking(False)
+    writer.setblocking(False)  # noqa: FBT003 - the library's
     signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, _wakes_only)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    reader.setblocking(False)
+    reader.setblocking(False)  # noqa: FBT003
     _KEPT.append(writer)
     return reader
 
 
 _KEPT: list[socket.socket] = []
+
+
+def _wakes_only(_signal: int, _frame: object) -> None:
+    """That it came is written to the socket of `_stop_on_signal`."""
+
+
+def _claim(request: KeeperRequest) -> bool:
+    """Write `keeper.json`; False when there is one already, of a keeper that an earlier agent started."""
+    request.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    partial = request.state_dir / f"keeper.json.{os.getpid()}"
+    partial.write_text(json.dumps(_who_i_am(request)), encoding="utf-8")
+    try:
+        os.link(partial, request.state_dir / "keeper.json")
+    except FileExistsError:
+        return False
+    finally:
+        partial.unlink()
+    return True
 
 
 def _who_i_am(request: KeeperRequest) -> dict[str, Any]:
@@ -159,8 +179,6 @@ def _keep(request: KeeperRequest, sandbox: Sandbox, stop: socket.socket) -> Sand
     made: list[int] = []
 
     def streams() -> tuple[int, int]:
-        # Nothing runs yet, and what was begun ends with this process: early enough to say who it is.
-        _write_whole(request.state_dir / "keeper.json", json.dumps(_who_i_am(request)))
         made.extend(_make_streams(request))
         return made[0], made[1]
 

@@ -68,9 +68,7 @@ class KeeperPool:
         sandbox: what they prepare; unless told, what the last request asked for.
     """
 
-    def __init__(
-        self, size: int, python: Sequence[str], settings: SandboxSettings, sandbox: str | None = None
-    ) -> None:
+    def __init__(self, size: int, python: Sequence[str], settings: SandboxSettings, sandbox: str | None = None) -> None:
         self._size = size
         self._command = [*python, "-P", "-m", "insitu.sandbox.keeper"]
         self._settings = settings
@@ -153,7 +151,12 @@ class KeeperPool:
         prepared = [self._expected, json.dumps(self._settings.as_dict())] if self._expected else []
         # Its stderr is the agent's log: what it says there is ours, never the job's.
         return subprocess.Popen(
-            [*self._command, *prepared], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True, cwd="/"
+            [*self._command, *prepared],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+            cwd="/",
         )
 
 

@@ -20,7 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from insitu.domain.errors import InsituError
-from insitu.sandbox.contract import LABEL, Capabilities, SandboxSettings, Started, failed_to_make
+from insitu.sandbox.contract import (
+    LABEL,
+    Capabilities,
+    SandboxSettings,
+    Started,
+    failed_to_make,
+    is_available,
+    not_available,
+)
 from insitu.sandbox.engines import HIDDEN, Container, Room, enforced, make_skeleton, short
 from insitu.sandbox.rootfs import plan_root
 from insitu.sandbox.seccomp import oci_profile_path
@@ -64,24 +72,22 @@ class PodmanSandbox:
 
     def probe(self) -> Capabilities:
         """See the contract. Runs a container on this machine's own root, read-only, in each way until one works."""
-        install = "apt install podman"
-        rootless = os.getuid() != 0
         if self._program is None:
-            return Capabilities(self.name, False, "podman is not installed", install, rootless=rootless)
+            return not_available(self.name, "podman is not installed", "apt install podman")
         try:
-            version = self._podman("--version").stdout.strip().removeprefix("podman version ")
+            version = self._version()
             self._way(version)
         except (OSError, subprocess.SubprocessError, InsituError) as exc:
             why = exc.why if isinstance(exc, InsituError) else str(exc)
-            return Capabilities(self.name, False, why[-300:], "try `podman run` by hand", "", rootless)
-        return Capabilities(self.name, True, "", "", version, rootless, enforced())
+            return not_available(self.name, why, "try `podman run` by hand")
+        return is_available(self.name, version, enforced())
 
     def start(self, spec: SandboxSpec, room: Path, streams: Callable[[], tuple[int, int]]) -> Started:
         """See the contract."""
         if self._program is None:
             raise failed_to_make(spec.name, "podman is not installed", "apt install podman")
         try:
-            before, after = self._known_way() or self._way(self._podman("--version").stdout.strip())
+            before, after = self._known_way() or self._way(self._version())
             door = Room(room, spec)
             container = door.container()
             skeleton = make_skeleton(room / "root", container.root)
@@ -129,6 +135,9 @@ class PodmanSandbox:
             return frozenset()
         listed = self._podman("ps", "--all", "--filter", f"label={LABEL}", "--format", "{{.Names}}")
         return frozenset(listed.stdout.split())
+
+    def _version(self) -> str:
+        return self._podman("--version").stdout.strip().removeprefix("podman version ")
 
     def _arguments(self, spec: SandboxSpec, container: Container, skeleton: Path) -> list[str]:
         limits = spec.limits

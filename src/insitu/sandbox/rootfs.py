@@ -53,7 +53,9 @@ def plan_root(rootfs: Path, targets: Iterable[str]) -> RootPlan:
                 continue
             if path in taken:
                 if not stat.S_ISDIR(mode):
-                    raise InvalidInputError(f"the base has no folder at {path}, where a mount has to go", code="bad-base")
+                    raise InvalidInputError(
+                        f"the base has no folder at {path}, where a mount has to go", code="bad-base"
+                    )
                 folders.append(path)
                 pending.append(path)
             elif stat.S_ISLNK(mode):

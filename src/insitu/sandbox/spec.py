@@ -191,7 +191,9 @@ class SandboxResult:
                 **fields,
             )
         except (ValueError, TypeError, KeyError, AttributeError) as exc:
-            raise InvalidInputError("this is not a sandbox's result", code="bad-result", why=type(exc).__name__) from exc
+            raise InvalidInputError(
+                "this is not a sandbox's result", code="bad-result", why=type(exc).__name__
+            ) from exc
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -19,7 +19,8 @@ LOCAL_RUN = ""  # the job's own run, as opposed to a child run that the script s
 
 
 class _Event(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # JSON has no NaN: a number that is none travels as a word instead of as null.
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
     seq: int = Field(ge=1)
     at: AwareDatetime

@@ -7,7 +7,7 @@ import pickle
 import warnings
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import joblib
 import numpy as np
@@ -34,15 +34,16 @@ PACKAGES = (("mlflow", "3.17.2"), ("scikit-learn", "1.9.1"), ("skops", "0.16.0")
 
 @cache
 def wdbc() -> pd.DataFrame:
-    return load_breast_cancer(as_frame=True).frame
+    data: Any = load_breast_cancer(as_frame=True)
+    return data.frame
 
 
 @cache
 def training() -> tuple[pd.DataFrame, pd.Series]:
     """426 of the 569 rows, as a script would choose them."""
     table = wdbc()
-    features, _, labels, _ = train_test_split(table.drop(columns="target"), table["target"], random_state=0)
-    return features, labels
+    split: Any = train_test_split(table.drop(columns="target"), table["target"], random_state=0)
+    return split[0], split[2]
 
 
 def index_of(table: pd.DataFrame, folder: Path) -> Path:
@@ -80,7 +81,7 @@ def joblib_bytes(model: Any, compress: Any = 0) -> bytes:
 def skops_bytes(model: Any) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return skops.io.dumps(model)
+        return cast("bytes", skops.io.dumps(model))
 
 
 def mlmodel(**changes: Any) -> dict[str, Any]:

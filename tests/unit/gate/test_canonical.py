@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from tests.unit.gate.gate_world import skops_bytes, training
 SECRET = b"17.99,10.38,122.8"
 
 
-def model() -> object:
+def model() -> Any:
     features, labels = training()
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features, labels)
 
@@ -79,7 +80,7 @@ def test_other_safe_estimators_survive(other):
 
 def test_sparse_matrices_survive():
     sparse = pytest.importorskip("scipy.sparse")
-    fitted = Ridge().fit(training()[0].to_numpy(), training()[1])
+    fitted: Any = Ridge().fit(training()[0].to_numpy(), training()[1])
     fitted.extra_ = sparse.csr_matrix(np.eye(3))
     written = rewrite_skops(skops_bytes(fitted), Effort())
     copy = skops.io.loads(written.data, trusted=sorted(written.types))
@@ -179,6 +180,7 @@ def test_nodes_of_each_safe_loader_are_rewritten():
         {"__class__": "int", "__module__": "builtins", "__loader__": "TypeNode"},
         {**list_of, "__class__": "set", "__loader__": "SetNode", "content": [NODE]},
         {**list_of, "__class__": "tuple", "__loader__": "TupleNode", "content": [NODE]},
+        {**list_of, "__class__": "dtype", "__module__": "numpy", "__loader__": "DTypeNode", "content": NODE},
         {**list_of, "__class__": "Ridge", "__module__": "sklearn.linear_model._ridge", "__loader__": "ObjectNode"},
     ]
     assert rewrite_skops(top("ListNode", content=nodes), Effort()).loaders <= SAFE_LOADERS
@@ -280,3 +282,21 @@ def test_json_keeps_its_meaning(value):
     assert form == "json"
     assert json.loads(data) == value
     assert rewrite_table(data)[1] == data
+
+
+def test_an_array_that_is_referred_to_twice_is_written_once():
+    out = io.BytesIO()
+    np.save(out, np.arange(3.0))
+    array = {
+        "__class__": "ndarray",
+        "__module__": "numpy",
+        "__loader__": "NdArrayNode",
+        "type": "numpy",
+        "file": "a.npy",
+    }
+    node = {"__class__": "list", "__module__": "builtins", "__loader__": "ListNode", "content": [array, array]}
+    schema = json.dumps({**node, "protocol": 2, "_skops_version": "0.16.0"}).encode()
+    assert sorted(members(rewrite(zipped({"schema.json": schema, "a.npy": out.getvalue()})))) == [
+        "array-1.npy",
+        "schema.json",
+    ]

@@ -164,7 +164,7 @@ def test_no_finding_is_longer_than_what_may_be_sent():
         assert len(finding.hint) <= 500
 
 
-RULES = BudgetRules(per_job=100, per_dataset_per_month=1000, per_submitter_per_month=500)
+RULES = BudgetRules.model_validate({"per_job": 100, "per_dataset_per_month": 1000, "per_submitter_per_month": 500})
 
 
 @pytest.mark.parametrize(

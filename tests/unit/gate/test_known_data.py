@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from insitu.domain.errors import IntegrityError, InvalidInputError
-from insitu.gate.known_data import KnownData, build_index, row_count_band
+from insitu.gate.known_data import IndexSummary, KnownData, build_index, row_count_band
 from tests.unit.gate.gate_world import KEY
 
 CSV = "name,age,score,city\nAda,36,1.5,London\nBob,41,,Leeds\nEve,29,2.25,\n"
 
 
-def built(folder: Path, *texts: str, format: str = "csv") -> tuple[KnownData, object]:
+def built(folder: Path, *texts: str, format: str = "csv") -> tuple[KnownData, IndexSummary]:
     files = []
     for number, text in enumerate(texts):
         files.append(folder / f"part-{number}.csv")

@@ -3,6 +3,7 @@
 import base64
 import json
 import traceback
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,7 +15,7 @@ from insitu.gate.tracebacks import TracebackFilter
 from tests.unit.gate.gate_world import known_of, wdbc
 
 
-def gate(known=(), mode="scanned", errors="type-and-frames", max_bytes=100_000) -> LogGate:
+def gate(known=(), mode: Any = "scanned", errors: Any = "type-and-frames", max_bytes=100_000) -> LogGate:
     rules = ReleaseRules(logs=LogRules(mode=mode, max_bytes=max_bytes), errors=errors)
     return LogGate(rules, known, LogBudget(max_bytes))
 
@@ -116,10 +117,12 @@ def raised(message: str) -> str:
     def inner() -> None:
         raise ValueError(message)
 
+    text = ""
     try:
         inner()
     except ValueError:
-        return traceback.format_exc().replace(__file__, "/job/code/train.py")
+        text = traceback.format_exc()
+    return text.replace(__file__, "/job/code/train.py")
 
 
 def test_of_a_traceback_type_and_own_frames_leave():
@@ -214,3 +217,8 @@ def test_text_of_many_rows_is_counted(wdbc_known):
 def test_a_value_said_twice_is_one_cell(wdbc_known):
     scan = TextScan(wdbc_known)
     assert scan.rows_in(scan.hits("17.99 17.99 17.99 17.99 17.99")) == 0
+
+
+def test_a_number_with_an_underscore_or_in_full_precision_is_read_for_what_it_is(wdbc_known):
+    assert gate([wdbc_known]).line("loss 0.12345678901234567890").released
+    assert gate([wdbc_known]).line("id 123456789012345678901").held_by == "encoded-line"

@@ -2,8 +2,11 @@
 
 import json
 import warnings
+from typing import Any, cast
 
-import mlflow
+import mlflow.models
+import mlflow.pyfunc
+import mlflow.sklearn
 import numpy as np
 import pytest
 import yaml
@@ -38,7 +41,7 @@ def rebuilt(
     return rebuild_model(written, columns=columns, lock_packages=packages, trusted_types=trusted, effort=Effort())
 
 
-def described(model: RebuiltModel) -> dict:
+def described(model: RebuiltModel) -> Any:
     return yaml.safe_load(model.files["MLmodel"])
 
 
@@ -51,7 +54,7 @@ def test_what_mlflow_really_writes_is_rebuilt_and_loads_and_predicts(tmp_path, p
             str(tmp_path / "written"),
             serialization_format="skops",
             pip_requirements=["scikit-learn"],
-            input_example=features[:3],
+            input_example=cast("Any", features[:3]),
             signature=mlflow.models.infer_signature(features, pipeline.predict(features)),
         )
         files = {path.name: path.read_bytes() for path in (tmp_path / "written").iterdir()}
@@ -59,8 +62,8 @@ def test_what_mlflow_really_writes_is_rebuilt_and_loads_and_predicts(tmp_path, p
         (tmp_path / "copy").mkdir()
         for name, data in model.files.items():
             (tmp_path / "copy" / name).write_bytes(data)
-        again = mlflow.sklearn.load_model(str(tmp_path / "copy"))
-        as_function = mlflow.pyfunc.load_model(str(tmp_path / "copy"))
+        again: Any = mlflow.sklearn.load_model(str(tmp_path / "copy"))
+        as_function: Any = mlflow.pyfunc.load_model(str(tmp_path / "copy"))
         expected = pipeline.predict(features)
         assert np.array_equal(again.predict(features), expected)
         assert np.array_equal(as_function.predict(features), expected)
@@ -185,7 +188,7 @@ def test_a_folder_without_mlmodel_or_with_a_broken_model_is_not_rebuilt(stored):
         rebuilt(b"no skops")
 
 
-def signature(model: RebuiltModel):
+def signature(model: RebuiltModel) -> Any:
     return described(model).get("signature")
 
 

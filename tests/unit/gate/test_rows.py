@@ -227,6 +227,33 @@ def test_categories_are_found_only_when_rows_stand_in_them():
     assert scan_bytes(npz(rng.integers(0, 3, (700, 12))), table).count == 0
 
 
+def test_many_rows_of_few_values_are_compared_by_their_codes():
+    """Where each value fits thousands of rows, single cells can't be followed."""
+    rng = np.random.default_rng(0)
+    table = rng.integers(0, 3, (6000, 16)).astype(float)
+    table[:, 3] = rng.normal(size=6000) * 0
+    found = scan_bytes(npz(table[:5000]), table, read_streams=False)
+    assert found.count == 5000
+    mixed = np.c_[table[:5000, :14], rng.normal(size=5000)]
+    assert scan_bytes(npz(mixed), table, read_streams=False).count >= 4900
+
+
+def test_columns_of_few_values_in_another_order_are_undone():
+    rng = np.random.default_rng(0)
+    spans = ((18, 90), (90, 180), (100, 400), (60, 110), (0, 2), (0, 5))
+    table = np.stack([rng.integers(low, high, 2000) for low, high in spans], axis=1).astype(float)
+    scaled = ((table - table.mean(axis=0)) / table.std(axis=0))[:, [3, 0, 5, 2, 1, 4]]
+    assert scan_bytes(npz(scaled[:1500]), table).count >= 1400
+
+
+def test_a_column_of_few_values_alone_tells_nothing():
+    rng = np.random.default_rng(0)
+    table = np.c_[rng.integers(0, 50, 2000), rng.integers(0, 40, 2000), rng.integers(0, 9, 2000)].astype(float)
+    lonely = np.c_[np.tile([0.5, 1.5, 2.5], 100), rng.normal(size=(300, 2))]
+    assert scan_bytes(npz(lonely), table).count == 0
+    assert scan_bytes(npz(np.c_[table[:300, 0] * 3 + 1, rng.normal(size=(300, 2))]), table).count == 0
+
+
 def test_rows_with_missing_cells_are_found():
     table = TABLE.copy()
     table[np.random.default_rng(0).random(table.shape) < 0.1] = np.nan

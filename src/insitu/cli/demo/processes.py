@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from insitu.agent.folder import SiteFolder
-from insitu.domain.errors import InsituError, UnavailableError
+from insitu.domain.errors import InsituError, UnavailableError, error_from_dict
 from insitu.sandbox.contract import SandboxSettings, open_sandbox
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -65,13 +65,9 @@ class Processes:
         """
         child = self._spawn(name, argv, env, stdout=subprocess.PIPE)
         line = self._first_line(child)
-        try:
-            said = json.loads(line)
-        except ValueError:
-            said = {}
-        if not said.get("ready"):
-            self._raise_not_ready(child, said)
-        return child, said
+        if b'"ready"' not in line:
+            raise self._not_ready(child, line)
+        return child, json.loads(line)
 
     def start_registry(self, folder: Path) -> str | None:
         """An OCI registry on loopback, and its URL; None where the program is not installed."""
@@ -95,7 +91,7 @@ class Processes:
         """Raise when one of them has ended."""
         for child in self._children:
             if child.process.poll() is not None:
-                self._raise_not_ready(child, {})
+                raise self._not_ready(child)
 
     def end(self, site: SiteFolder, is_ours: Callable[[str], bool]) -> None:
         """End everything: first as each of them wants to end, then whatever is left.
@@ -140,16 +136,29 @@ class Processes:
             if found:
                 return found
             time.sleep(0.02)
-        self._raise_not_ready(child, {})
-        return None
+        raise self._not_ready(child)
 
-    def _raise_not_ready(self, child: Child, said: Mapping[str, Any]) -> None:
-        raise UnavailableError(
+    def _not_ready(self, child: Child, said: bytes = b"") -> InsituError:
+        if child.process.stdout is not None:
+            child.process.terminate()  # one that is late would not end what is read here
+            said += child.process.stdout.read()
+        told = error_in(said)
+        if told is not None:
+            return told
+        return UnavailableError(
             f"the demo's {child.name} does not run",
             code="demo-process",
-            why=said.get("error", {}).get("what", "") or child.tail(),
-            hint=f"its log is {child.log}; `insitu demo --keep` keeps it",
+            why=child.tail(),
+            hint="`insitu demo --keep` keeps its folder, with the logs",
         )
+
+
+def error_in(said: bytes | str) -> InsituError | None:
+    """The error that a command of ours printed with `--json`, if it did."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        document = json.loads(said)
+        return error_from_dict(document["error"], exit_code=document["exit_code"])
+    return None
 
 
 def insitu() -> list[str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import groupby
 from typing import Any
 
 from rich.console import RenderableType
+from rich.padding import Padding
 from rich.text import Text
 
 from insitu.cli.demo.stage import Stage
@@ -74,7 +74,7 @@ def describe(facts: Facts, document: dict[str, Any]) -> list[RenderableType]:
         heading("What did not"),
         Text.assemble(state("held"), f"  the model of {document['held_job']['id']}"),
         rule_line(facts.finding.rule, facts.finding.measure, facts.finding.limit),
-        Text.assemble("  ", hint(facts.finding.hint)),
+        Padding(hint(facts.finding.hint), (0, 0, 0, 2)),
         "",
         heading("What the deployed model says"),
         table(
@@ -105,16 +105,16 @@ def _summary(document: dict[str, Any]) -> str:
 def _gathered(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Entries as lines that a person reads: all live batches of a job are one."""
     lines: list[dict[str, Any]] = []
-    for (job, kind, name, rule, decision), found in groupby(entries, key=_same):
-        several = list(found)
-        counts = Counter()
+    for (job, kind, name, rule, decision), several in _by_sameness(entries).items():
+        counts: Counter[str] = Counter()
         for entry in several:
             counts.update(entry["counts"])
-        first, last = several[0]["seq"], several[-1]["seq"]
         what = ", ".join(f"{count} {word}" for word, count in counts.items())
         lines.append(
             {
-                "entries": str(first) if first == last else f"{first}-{last}",
+                "entries": str(several[0]["seq"])
+                if len(several) == 1
+                else f"{several[0]['seq']} … {several[-1]['seq']}",
                 "kind": kind,
                 "what": f"{name} ({what})" if what else name,
                 "bytes": sum(entry["size_bytes"] for entry in several),
@@ -124,6 +124,13 @@ def _gathered(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             }
         )
     return lines
+
+
+def _by_sameness(entries: Sequence[dict[str, Any]]) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+    found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for entry in entries:
+        found.setdefault(_same(entry), []).append(entry)
+    return found
 
 
 def _same(entry: dict[str, Any]) -> tuple[str, ...]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import socket
 import subprocess
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,8 +18,8 @@ from insitu.agent.console import call_console
 from insitu.agent.folder import SiteFolder
 from insitu.cli.demo.people import People, log_everybody_in
 from insitu.cli.demo.places import Places, ready_base, share_bases
-from insitu.cli.demo.processes import Processes, insitu
-from insitu.domain.errors import InsituError, UnavailableError, error_from_dict
+from insitu.cli.demo.processes import Processes, error_in, insitu
+from insitu.domain.errors import UnavailableError
 from insitu.gate.policy import DEFAULT_POLICY_TEXT
 from insitu.wire.people import Role
 
@@ -120,16 +118,9 @@ def _environment() -> dict[str, str]:
 def _run(argv: list[str], stdin: str) -> None:
     done = subprocess.run(argv, input=stdin, capture_output=True, text=True, env=_environment(), check=False)
     if done.returncode != 0:
-        raise UnavailableError(
-            f"`{' '.join(argv[2:5])}` ended with {done.returncode}", code="demo-process", why=done.stderr[-1500:]
-        ) from _told(done.stdout)
-
-
-def _told(stdout: str) -> InsituError | None:
-    with suppress(ValueError, KeyError, TypeError):
-        document = json.loads(stdout)
-        return error_from_dict(document["error"], exit_code=document["exit_code"])
-    return None
+        raise error_in(done.stdout) or UnavailableError(
+            f"`insitu {' '.join(argv[3:5])}` ended with {done.returncode}", code="demo-process", why=done.stderr[-1500:]
+        )
 
 
 def _free_port() -> int:

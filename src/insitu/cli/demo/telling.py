@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from rich.console import RenderableType
+from rich.padding import Padding
 from rich.status import Status
 from rich.text import Text
 
 from insitu.cli.output import Output, printable
 
-_WIDTH = 66  # of a step's line, before its time
+_WIDTH = 76  # of a step's line, before its time
 
 
 @dataclass
@@ -36,7 +38,7 @@ class Telling:
         line.append(f"{self.seconds[name]:5.1f} s", "dim")
         self._print(line)
         for detail in step.details:
-            self._print(Text.assemble("  ", detail))
+            self._print(Padding(detail, (0, 0, 0, 2)))
 
     def update(self, text: str) -> None:
         if self._status is not None:
@@ -54,9 +56,9 @@ class Telling:
             finally:
                 self._status = None
 
-    def _print(self, line: Text) -> None:
+    def _print(self, line: RenderableType) -> None:
         if not self.out.quiet:
-            self.out.err.print(line, soft_wrap=True)
+            self.out.err.print(line)
 
 
 @dataclass
