@@ -93,16 +93,17 @@ def _extend(
 ) -> list[ColumnMap]:
     used = {coded.found.target for coded in chosen}
     for source in sources[2:]:
-        targets = [source] if source in known else sorted(known)
+        targets = [source] if source in known else []
+        targets += [target for target in sorted(known) if target != source]
         best: tuple[float, _Coded | None] = (_FITTING, None)
-        for target in targets:
-            if target in used:
-                continue
+        for target in (target for target in targets if target not in used):
             rows = np.unique(_joint([known[c.found.target] for c in chosen] + [known[target]]))
             for coded in _possible(table, candidate, sample, source, target):
                 share = _share([c.codes for c in chosen] + [coded.codes], rows)
                 if share > best[0]:
                     best = (share, coded)
+            if best[0] == 1.0:
+                break
         if best[1] is not None:
             chosen = [*chosen, best[1]]
             used.add(best[1].found.target)

@@ -112,7 +112,8 @@ def maps_as_they_are(table: KnownTable, candidate: Candidate) -> list[ColumnMap]
     for target in range(table.width):
         counts = table.look_up(target, flat, tolerance).counts.reshape(values.shape[1], len(sample))
         share[:, target] = np.mean(counts > 0, axis=1)
-        rarity[:, target] = -np.mean(np.log2(np.maximum(counts, 1) / max(1, table.rows)), axis=1)
+        bits = np.where(counts > 0, -np.log2(np.maximum(counts, 1) / max(1, table.rows)), 0.0)
+        rarity[:, target] = bits.sum(axis=1) / np.maximum(np.count_nonzero(counts, axis=1), 1)  # of what was found
     best: dict[int, tuple[float, int]] = {}
     for source in range(values.shape[1]):
         scores = np.where(share[source] >= _FOUND_SHARE, share[source] * (rarity[source] + 1e-3), -1.0)

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from insitu.domain.errors import SignatureError
 from insitu.wire.envelopes import Envelope, open_envelope, seal
 from insitu.wire.keys import Fingerprint, SigningKey
 from insitu.wire.names import explain
@@ -50,7 +51,19 @@ def open_verdict(envelope: Envelope, *, reviewers: Mapping[str, str]) -> Verifie
         SignatureError: no reviewer whom the policy names signed it.
         InvalidInputError: what was signed is no verdict.
     """
-    verified = open_envelope(envelope, VERDICT_TYPE, set(reviewers.values()))
+    try:
+        verified = open_envelope(envelope, VERDICT_TYPE, set(reviewers.values()))
+    except SignatureError as exc:
+        if exc.code != "unknown-signer":
+            raise
+        raise SignatureError(
+            "no reviewer whom the policy names signed this verdict",
+            code="unknown-reviewer",
+            rule="review.reviewers",
+            measure=envelope.signatures[0].keyid[:80],
+            limit=", ".join(reviewers) or "nobody is named",
+            hint="a steward names reviewers under `review.reviewers` in the site's policy",
+        ) from exc
     try:
         document = VerdictDocument.model_validate(verified.payload)
     except ValidationError as exc:

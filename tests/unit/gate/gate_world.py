@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import joblib
 import numpy as np
-import pandas as pd
 import skops.io
 import yaml
 from sklearn.datasets import load_breast_cancer
@@ -33,20 +32,20 @@ PACKAGES = (("mlflow", "3.17.2"), ("scikit-learn", "1.9.1"), ("skops", "0.16.0")
 
 
 @cache
-def wdbc() -> pd.DataFrame:
+def wdbc() -> Any:
     data: Any = load_breast_cancer(as_frame=True)
     return data.frame
 
 
 @cache
-def training() -> tuple[pd.DataFrame, pd.Series]:
+def training() -> tuple[Any, Any]:
     """426 of the 569 rows, as a script would choose them."""
     table = wdbc()
     split: Any = train_test_split(table.drop(columns="target"), table["target"], random_state=0)
     return split[0], split[2]
 
 
-def index_of(table: pd.DataFrame, folder: Path) -> Path:
+def index_of(table: Any, folder: Path) -> Path:
     folder.mkdir(parents=True)
     source = folder.with_suffix(".csv")
     table.to_csv(source, index=False)
@@ -54,7 +53,7 @@ def index_of(table: pd.DataFrame, folder: Path) -> Path:
     return folder
 
 
-def known_of(table: pd.DataFrame, folder: Path) -> KnownData:
+def known_of(table: Any, folder: Path) -> KnownData:
     return KnownData.open(index_of(table, folder))
 
 

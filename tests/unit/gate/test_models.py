@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import mlflow.models
 import mlflow.pyfunc
-import mlflow.sklearn
 import numpy as np
 import pytest
 import yaml
+from mlflow import sklearn as mlflow_sklearn
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -49,7 +49,7 @@ def test_what_mlflow_really_writes_is_rebuilt_and_loads_and_predicts(tmp_path, p
     features, _ = training()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        mlflow.sklearn.save_model(
+        mlflow_sklearn.save_model(
             pipeline,
             str(tmp_path / "written"),
             serialization_format="skops",
@@ -62,7 +62,7 @@ def test_what_mlflow_really_writes_is_rebuilt_and_loads_and_predicts(tmp_path, p
         (tmp_path / "copy").mkdir()
         for name, data in model.files.items():
             (tmp_path / "copy" / name).write_bytes(data)
-        again: Any = mlflow.sklearn.load_model(str(tmp_path / "copy"))
+        again: Any = mlflow_sklearn.load_model(str(tmp_path / "copy"))
         as_function: Any = mlflow.pyfunc.load_model(str(tmp_path / "copy"))
         expected = pipeline.predict(features)
         assert np.array_equal(again.predict(features), expected)
@@ -173,7 +173,7 @@ def test_what_is_not_plainly_a_skops_model_is_not_rebuilt(stored, document, rule
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("text", [b"", b"[]", b"\xff", b"a: [", b"x: &a [1]\ny: *a", b"x" * 2_000_000, b"[" * 5000])
+@pytest.mark.parametrize("text", [b"", b"[]", b"\xff", b"a: [", b"x: &a [1]\ny: *a", b"x" * 2_000_000, b"[" * 1500])
 def test_an_mlmodel_that_is_none_is_not_rebuilt(stored, text):
     with pytest.raises(NotRebuiltError):
         rebuild_model(

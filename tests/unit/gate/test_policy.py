@@ -81,7 +81,7 @@ def test_the_default_policy_lets_nobody_run_anything():
 
 def test_a_policy_is_frozen():
     with pytest.raises(ValueError, match="frozen"):
-        load_policy(FULL).version = 8  # pyright: ignore[reportAttributeAccessIssue]
+        load_policy(FULL).version = 8
 
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "---\n"])
@@ -187,7 +187,7 @@ def test_a_file_that_could_be_read_in_two_ways_is_not_read(text, what):
 
 def test_deeply_nested_yaml_is_an_error_and_no_crash():
     with pytest.raises(InvalidInputError):
-        load_policy("[" * 5000)
+        load_policy("[" * 1500)
 
 
 def test_the_digest_is_of_the_text_as_it_stands():

@@ -2,7 +2,9 @@
 
 import json
 import pickle
+from base64 import b64encode
 from collections.abc import Callable
+from typing import Any
 
 import cloudpickle
 import numpy as np
@@ -47,7 +49,7 @@ class Renamed(KNeighborsClassifier):
     """The same under another name: what matters is what it holds."""
 
 
-def fitted(*steps: object) -> object:
+def fitted(*steps: object) -> Any:
     features, labels = training()
     return make_pipeline(*(step for step in steps if step is not None)).fit(features, labels)
 
@@ -131,9 +133,7 @@ RAW = {
     "JSON records": lambda: wdbc().to_json(orient="records").encode(),
     "JSON columns": lambda: json.dumps({str(c): FEATURES[:, c].tolist() for c in range(30)}).encode(),
     "CSV": lambda: wdbc().to_csv().encode(),
-    "base64 in JSON": lambda: json.dumps(
-        {"model": __import__("base64").b64encode(FEATURES.tobytes()).decode()}
-    ).encode(),
+    "base64 in JSON": lambda: json.dumps({"model": b64encode(FEATURES.tobytes()).decode()}).encode(),
     "hex": lambda: FEATURES.tobytes().hex().encode(),
     "data frame": lambda: pickle.dumps(wdbc()),
     "structured array": lambda: npz(
@@ -181,7 +181,7 @@ def honest() -> dict[str, object]:
         "min-max scaler and logistic regression": fitted(MinMaxScaler(), LogisticRegression(max_iter=1000)),
         "robust scaler and logistic regression": fitted(RobustScaler(), LogisticRegression(max_iter=1000)),
         "linear regression with an intercept that is a data value": shifted,
-        "k-means of large groups": KMeans(3, n_init=1, random_state=0).fit(SCALED),
+        "k-means of large groups": KMeans(3, random_state=0).fit(SCALED),
         "principal components": PCA(10).fit(values),
         "all principal components": PCA().fit(values),
         "naive Bayes": GaussianNB().fit(values, labels),
