@@ -10,6 +10,7 @@ import argparse
 import importlib
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -37,12 +38,16 @@ BENCHES = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
+    # Ended by somebody else, it ends what it has started all the same.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     machine = describe_machine()
     measured: dict[str, list[Row]] = {}
     begun = time.monotonic()
     with open_scene(quick=given.quick) as scene:
         for name in given.names or BENCHES:
             measured[name] = _measure(name, scene)
+            if not given.quick:  # that has too few samples to be kept
+                write_results(machine, measured)
             if not given.json:
                 print_table(name, measured[name])
     if given.json:
@@ -50,8 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps({"machine": machine, "benches": benches}, indent=1, ensure_ascii=False))
     else:
         _print_summary(measured, time.monotonic() - begun)
-    if not given.quick:  # of too few samples to be kept
-        write_results(machine, measured)
     return 1 if any(row.failed for rows in measured.values() for row in rows) else 0
 
 

@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.figures import Goal, Row, percentile
 from benchmarks.load import Answered, load
@@ -70,7 +71,7 @@ def _save_model(folder: Path) -> bytes:
     from sklearn.pipeline import make_pipeline  # noqa: PLC0415
     from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
 
-    data = load_breast_cancer(as_frame=True)
+    data: Any = load_breast_cancer(as_frame=True)
     table, labels = data.data, data.target
     model = make_pipeline(StandardScaler(), LogisticRegression()).fit(table, labels)
     with warnings.catch_warnings():

@@ -241,7 +241,11 @@ def docker_socket() -> Iterator[Path]:
     with service(command, folder / "log", stop=signal.SIGTERM) as running:
         wait_until(answers, running, "dockerd")
         yield path
-    shutil.rmtree(folder, ignore_errors=True)
+    # dockerd leaves the name of the empty network namespace mounted.
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        if line.split()[4].startswith(f"{folder}/"):
+            subprocess.run(["umount", line.split()[4]], check=True)
+    shutil.rmtree(folder)
 
 
 @contextlib.contextmanager

@@ -128,7 +128,9 @@ def test_root_is_refused():
 
 def test_a_malformed_command_runs_nothing():
     for arguments in ([], ["--uid", "1"], ["--uid", "1", "--", "/bin/true"]):
-        done = subprocess.run([sys.executable, "-m", "insitu.sandbox.confine", *arguments], capture_output=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "insitu.sandbox.confine", *arguments], capture_output=True, check=False
+        )
         assert done.returncode == 2
 
 

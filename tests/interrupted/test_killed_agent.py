@@ -73,7 +73,7 @@ def test_a_job_ends_once_wherever_the_agent_was_killed(world: World, point: str)
 
 def _nothing_is_left(world: World) -> None:
     sandbox = open_sandbox(world.sandbox, SandboxSettings(state_dir=world.site.run / "sandbox"))
-    world.wait_until(lambda: not [name for name in sandbox.running() if name.startswith("insitu-j-")])
+    world.wait_until(lambda: not [name for name in sandbox.running() if "-j-" in name])
     world.wait_until(lambda: not list(world.site.jobs.iterdir()), what=lambda: str(list(world.site.jobs.iterdir())))
 
 

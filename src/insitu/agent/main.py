@@ -101,6 +101,7 @@ def _serve(site: Site, stop: threading.Event, ready: Callable[[Site], None]) -> 
     )
     console = Console(site.folder.console, steward)
     try:
+        _end_orphans(site)
         assignments.resume()
         deployments.start()
         conversation.start()
@@ -111,6 +112,15 @@ def _serve(site: Site, stop: threading.Event, ready: Callable[[Site], None]) -> 
         console.close()
         assignments.detach()
         deployments.close()
+
+
+def _end_orphans(site: Site) -> None:
+    """Sandboxes of this site's jobs that no open attempt knows: left by a folder that was restored, say."""
+    known = {site.sandbox_name(row.job_id, row.attempt) for row in site.store.open_attempts()}
+    for name in site.sandbox.running():
+        if name.startswith(site.sandbox_prefix) and name not in known:
+            _log.warning("ending sandbox %s, which no attempt here knows", name)
+            site.sandbox.destroy(name)
 
 
 @contextmanager
@@ -129,7 +139,7 @@ def build_site(folder: SiteFolder, settings: AgentSettings) -> Iterator[Site]:
     policy = PolicyFile(folder.policy)
     cache = Path(settings.cache) if settings.cache else folder.cache
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-    keepers = KeeperPool(settings.warm, [sys.executable], sandbox_settings)
+    keepers = KeeperPool(settings.warm, [sys.executable], sandbox_settings, sandbox=sandbox.name)
     intakes = IntakePool(settings.warm, _intake_argv(folder, settings), env=GATE_ENVIRONMENT, policy=policy.text)
     intakes.fill()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,3 +43,12 @@ class Site:
     environments: Environments
     now: Callable[[], datetime]
     """The site's clock, floored by the latest time it has recorded."""
+
+    @property
+    def sandbox_prefix(self) -> str:
+        """Of the names of this site's sandboxes: two sites may share a machine, and a site's name is long."""
+        return f"insitu-{hashlib.sha256(str(self.folder.root.resolve()).encode()).hexdigest()[:8]}-"
+
+    def sandbox_name(self, job_id: str, attempt: int) -> str:
+        """What an attempt's sandbox is called on this machine."""
+        return f"{self.sandbox_prefix}{job_id}-{attempt}"

@@ -178,7 +178,7 @@ def _sandbox_spec(
         *(Mount(source=version.data, target=f"/job/inputs/{name}") for name, version in data),
     ]
     return SandboxSpec(
-        name=f"insitu-{attempt.row.job_id}-{attempt.row.attempt}",
+        name=attempt.site.sandbox_name(*attempt.row.key),
         rootfs=site.base.rootfs,
         argv=("/bin/sh", "-c", f"exec {command_line(job.job)}"),
         env=_environment(attempt, data),
@@ -382,5 +382,5 @@ def release(attempt: Attempt) -> Next:
 def clean(attempt: Attempt) -> None:
     """Remove what nobody needs any more. Frozen and canonical copies of held items stay with the item."""
     with contextlib.suppress(UnavailableError):
-        attempt.site.sandbox.destroy(f"insitu-{attempt.row.job_id}-{attempt.row.attempt}")
+        attempt.site.sandbox.destroy(attempt.site.sandbox_name(*attempt.row.key))
     attempt.workspace.remove()

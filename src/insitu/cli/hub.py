@@ -56,6 +56,10 @@ def start(
         Path | None, typer.Option("--registry-auth", help="File with user:password, mode 0600.")
     ] = None,
     base_layout: Annotated[Path | None, typer.Option("--base-layout", help="OCI layout that holds the bases.")] = None,
+    cache: Annotated[Path | None, typer.Option("--cache", help="Folder for packages; by default in the hub's.")] = None,
+    index_url: Annotated[str, typer.Option("--index-url", help="Where packages come from.")] = "",
+    tls_certificate: Annotated[Path | None, typer.Option("--tls-certificate", help="PEM, with its chain.")] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM, mode 0600.")] = None,
     log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")] = "warning",
 ) -> None:
     """Run a hub until it is told to stop (Ctrl-C, SIGTERM). With --json it says in one line when it answers."""
@@ -71,6 +75,10 @@ def start(
         registry=registry,
         registry_auth=registry_auth,
         base_layout=base_layout.absolute() if base_layout else None,
+        cache=cache.absolute() if cache else None,
+        index_url=index_url,
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
         log_level=log_level,
     )
     serve(settings, on_ready=_say_ready)

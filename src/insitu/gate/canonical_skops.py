@@ -6,6 +6,7 @@ memory addresses, unknown fields of a node, bytes behind an array, the padding
 of its header. The rewritten file has none of it:
 
 - members in the order of the schema, stored, all at the zip format's first date, named `array-<n>`;
+- no marks that autologging left on an estimator;
 - per node only the fields that its loader reads; ids counted from 1;
 - arrays with the shortest header that numpy writes.
 
@@ -30,6 +31,8 @@ from insitu.gate.read_skops import Node, class_of, is_skops, parse_schema, walk
 from insitu.gate.read_zip import Member, read_members
 from insitu.gate.safe_types import SAFE_LOADERS
 
+# Attributes that MLflow's autologging sets on an estimator, for itself: no prediction needs them.
+_LEFT_BY_AUTOLOG = frozenset({"_mlflow_run_id", "_mlflow_model_id"})
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){1,3}")
 _NAME = re.compile(r"[A-Za-z_]\w{0,100}")
@@ -152,7 +155,8 @@ class _Writer:
     def _named(self, content: Any) -> Node:
         if not isinstance(content, dict):
             raise NotReadableError("a dictionary's content is not one")
-        return {key: self.node(child) for key, child in cast("Node", content).items()}
+        kept = {key: child for key, child in cast("Node", content).items() if key not in _LEFT_BY_AUTOLOG}
+        return {key: self.node(child) for key, child in kept.items()}
 
     def _listed(self, content: Any) -> list[Node]:
         if not isinstance(content, list):

@@ -152,10 +152,8 @@ def _invalid(whats: Sequence[str], hint: str, *, code: str = "policy-invalid") -
 
 
 def _at_line(what: str, path: _Path, lines: Mapping[_Path, int]) -> str:
-    for depth in range(len(path), -1, -1):  # a missing key is reported at its parent
-        if path[:depth] in lines:
-            return f"line {lines[path[:depth]]}: {what}"
-    return what
+    depth = max(depth for depth in range(len(path) + 1) if path[:depth] in lines)  # a missing key: at its parent
+    return f"line {lines[path[:depth]]}: {what}"
 
 
 def _from_pydantic(error: ValidationError, lines: Mapping[_Path, int]) -> InvalidInputError:

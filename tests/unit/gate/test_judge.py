@@ -1,5 +1,6 @@
 """The judge as a process: one request in, one reply out, and no way out by crashing."""
 
+import io
 import json
 import os
 import subprocess
@@ -119,6 +120,13 @@ def test_the_process_loads_none_of_the_libraries_whose_files_it_reads():
         "[]",
         "['socket']",
     )  # numpy or the standard library may bring socket; nothing uses it
+
+
+def test_main_reads_standard_input_and_writes_standard_output(tmp_path, monkeypatch, capsys):
+    request = JudgeRequest(DEFAULT_POLICY_TEXT, ReleaseContract(), (), (), (), tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(judge_request_json(request)))
+    assert judge_module.main() == 0
+    assert read_judge_reply(capsys.readouterr().out) == JudgeReply((), {})
 
 
 def test_a_request_that_is_none_gets_no_reply():

@@ -232,8 +232,8 @@ def test_many_rows_of_few_values_are_compared_by_their_codes():
     rng = np.random.default_rng(0)
     table = rng.integers(0, 3, (6000, 16)).astype(float)
     table[:, 3] = rng.normal(size=6000) * 0
-    found = scan_bytes(npz(table[:5000]), table, read_streams=False)
-    assert found.count == 5000
+    different = len(np.unique(table[:5000], axis=0))  # equal rows are counted once
+    assert scan_bytes(npz(table[:5000]), table, read_streams=False).count == different
     mixed = np.c_[table[:5000, :14], rng.normal(size=5000)]
     assert scan_bytes(npz(mixed), table, read_streams=False).count >= 4900
 
@@ -249,6 +249,8 @@ def test_columns_of_few_values_in_another_order_are_undone():
 def test_a_column_of_few_values_alone_tells_nothing():
     rng = np.random.default_rng(0)
     table = np.c_[rng.integers(0, 50, 2000), rng.integers(0, 40, 2000), rng.integers(0, 9, 2000)].astype(float)
+    constant = np.c_[np.full(300, 7.0), rng.normal(size=(300, 2)), np.tile([1.0, 2.0], 150)]
+    assert scan_bytes(npz(constant), table).count == 0
     lonely = np.c_[np.tile([0.5, 1.5, 2.5], 100), rng.normal(size=(300, 2))]
     assert scan_bytes(npz(lonely), table).count == 0
     assert scan_bytes(npz(np.c_[table[:300, 0] * 3 + 1, rng.normal(size=(300, 2))]), table).count == 0

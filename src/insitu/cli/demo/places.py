@@ -53,7 +53,7 @@ class Places:
 
     @property
     def packages(self) -> Path:
-        return self.cache / "demo"
+        return self.cache / "demo"  # the agent's cache; its folder `uv` serves the hub too
 
 
 def make_places(given: Path | None, cache: Path) -> Places:
@@ -98,10 +98,11 @@ def ready_base(places: Places, progress: Callable[[str], None]) -> None:
 
 
 def share_bases(places: Places) -> None:
-    """Let the site's unpacked base be the one that every demo on this machine uses: it is only ever read."""
-    places.site.mkdir(mode=0o700)
+    """Let hub and site use the unpacked base that every demo on this machine uses: it is only ever read."""
     places.bases.mkdir(parents=True, exist_ok=True)
-    (places.site / "bases").symlink_to(places.bases)
+    for folder, name in ((places.site, "bases"), (places.hub, "unpacked")):
+        folder.mkdir(mode=0o700)
+        (folder / name).symlink_to(places.bases)
 
 
 def example() -> Path:

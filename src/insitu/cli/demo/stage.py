@@ -54,9 +54,10 @@ class Stage:
         now("looking for the base that jobs run on")
         ready_base(self.places, now)
         now("starting the hub")
+        share_bases(self.places)
         self.registry = self.processes.start_registry(self.places.root)
         argv = [*insitu(), "hub", "start", "--json", "--port", "0", "--data", str(self.places.hub)]
-        argv += ["--base-layout", str(self.places.base_layout)]
+        argv += ["--base-layout", str(self.places.base_layout), "--cache", str(self.places.packages / "uv")]
         argv += ["--registry", self.registry] if self.registry else []
         _, said = self.processes.start("hub", argv, _environment())
         self.hub_url = said["url"]
@@ -68,7 +69,6 @@ class Stage:
         """A site joins by a one-time token, and its agent starts. Its policy lets nothing run yet."""
         now("joining the site")
         token = self.people.steward.create_site(self.site).join_token
-        share_bases(self.places)
         argv = [*insitu(), "agent", "init", "--json", "--dir", str(self.places.site), "--hub", self.hub_url]
         argv += ["--base-layout", str(self.places.base_layout), "--cache", str(self.places.packages)]
         argv += ["--token-file", "-"]  # by stdin: arguments can be read by everybody on this machine

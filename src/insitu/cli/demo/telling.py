@@ -38,7 +38,9 @@ class Telling:
         line.append(f"{self.seconds[name]:5.1f} s", "dim")
         self._print(line)
         for detail in step.details:
-            self._print(Padding(detail, (0, 0, 0, 2)))
+            # Where nothing is wrapped there is nothing to indent, and padding would fill the line.
+            wrapped = self.out.err.is_terminal
+            self._print(Padding(detail, (0, 0, 0, 2)) if wrapped else Text.assemble("  ", detail))
 
     def update(self, text: str) -> None:
         if self._status is not None:
