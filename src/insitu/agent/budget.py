@@ -7,8 +7,8 @@ from datetime import datetime
 
 from insitu.agent.ledger import Ledger
 from insitu.agent.stream import About
-from insitu.domain.errors import DeniedError
-from insitu.domain.quantities import format_bytes
+from insitu.gate import budget
+from insitu.gate.budget import Spent
 from insitu.gate.policy import Policy
 
 
@@ -18,34 +18,7 @@ def check_can_spend(about: About, size_bytes: int, *, policy: Policy, ledger: Le
     Raises:
         DeniedError: a budget is used up; it names which, what would be spent, and the limit.
     """
-    spent = ledger.spending
-    budget = policy.budget
-    rows: list[tuple[str, int, int]] = [("budget.per_job", spent.of_job(about.job_id), budget.per_job_bytes)]
-    rows += [
-        (
-            "budget.per_dataset_per_month",
-            spent.of_dataset(label.partition("@")[0], now),
-            budget.per_dataset_per_month_bytes,
-        )
-        for label in about.datasets
-    ]
-    rows.append(
-        (
-            "budget.per_submitter_per_month",
-            spent.of_submitter(about.submitter, now),
-            budget.per_submitter_per_month_bytes,
-        )
-    )
-    for rule, before, limit in rows:
-        if before + size_bytes > limit:
-            raise DeniedError(
-                "the budget for what may leave is used up",
-                code="budget",
-                rule=rule,
-                measure=f"{format_bytes(before + size_bytes)} with this",
-                limit=format_bytes(limit),
-                hint="release less, wait for the next month, or ask the steward for a larger budget",
-            )
+    budget.check_can_spend(policy.budget, _spent(about, ledger, now), size_bytes)
 
 
 def spender(
@@ -57,10 +30,16 @@ def spender(
         current = policy()
         if current is None:
             return False
-        try:
-            check_can_spend(about, size_bytes, policy=current, ledger=ledger, now=now())
-        except DeniedError:
-            return False
-        return True
+        return budget.over_budget(current.budget, _spent(about, ledger, now()), size_bytes) is None
 
     return may_spend
+
+
+def _spent(about: About, ledger: Ledger, now: datetime) -> Spent:
+    spending = ledger.spending
+    names = {label.partition("@")[0] for label in about.datasets}
+    return Spent(
+        by_job=spending.of_job(about.job_id),
+        by_dataset_this_month={name: spending.of_dataset(name, now) for name in names},
+        by_submitter_this_month=spending.of_submitter(about.submitter, now),
+    )
