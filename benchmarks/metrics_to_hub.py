@@ -22,7 +22,7 @@ from insitu.agent.hub_link import HubLink
 from insitu.agent.ledger import Ledger
 from insitu.agent.store import Store
 from insitu.agent.stream import About, AttemptStream
-from insitu.domain.jobs import JobState
+from insitu.domain.jobs import FailureClass, JobState
 from insitu.wire.events import EventBatch, MetricEvent, StateEvent
 from insitu.wire.keys import SigningKey
 from insitu.wire.sync import Assignment, AttemptReport, BaseOffer, Capacity, SyncRequest
@@ -54,7 +54,10 @@ def measure(scene: Scene) -> Iterator[Row]:
     scene.on_end(site.link.close)
     log_batch = _log_batch_to(scene.mlflow_server)
     posted = _Posts(site.link, site.take_job(scene.fresh_folder("job")))
-    ours, theirs = in_turns(scene.rounds(_ROUNDS), posted.one_round, log_batch)
+    try:
+        ours, theirs = in_turns(scene.rounds(_ROUNDS), posted.one_round, log_batch)
+    finally:
+        posted.end()
     against = "log_batch to mlflow server"
     yield Row("metrics, gate to hub", "events/s", ours, against, theirs, Goal(at_least=20.0))
     stream = _Stream(scene.fresh_folder("stream"), site.link, site.take_job(scene.fresh_folder("job")))
@@ -130,6 +133,12 @@ class _Posts:
             )
         return _BATCH * _BATCHES / (time.perf_counter() - begun)
 
+    def end(self) -> None:
+        """The job is over: nobody has to wait for it."""
+        self._send(
+            [StateEvent(seq=next(self._seq), at=datetime.now(UTC), state=JobState.FAILED, failure=FailureClass.LOST)]
+        )
+
     def _send(self, events: list[MetricEvent] | list[StateEvent]) -> None:
         job = self._job
         batch = EventBatch(
@@ -181,6 +190,9 @@ class _Stream:
         return _BATCH * _BATCHES / (time.perf_counter() - begun)
 
     def close(self) -> None:
+        """The job is over: nobody has to wait for it."""
+        self._stream.add([{"kind": "state", "state": "failed", "failure": "lost"}])
+        self._stream.drain(10)
         self._stream.close()
         self._ledger.close()
         self._store.close()

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -157,11 +158,17 @@ class Scene:
 @contextlib.contextmanager
 def open_scene(*, quick: bool) -> Iterator[Scene]:
     folder = Path(tempfile.mkdtemp(prefix="insitu-bench-"))
+    ends = contextlib.ExitStack()
     try:
-        with contextlib.ExitStack() as ends:
-            yield Scene(folder, quick, ends)
+        yield Scene(folder, quick, ends)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        # Whoever is impatient now would leave behind what has not been ended yet.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        try:
+            ends.close()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def wait_until_it_answers(url: str, process: subprocess.Popen[bytes], log: Path, *, timeout_s: float) -> None:

@@ -26,7 +26,7 @@ from insitu.domain.errors import (
     error_from_dict,
 )
 from insitu.wire.envelopes import Envelope
-from insitu.wire.events import BatchReply, EventBatch
+from insitu.wire.events import BatchReply
 from insitu.wire.keys import SigningKey
 from insitu.wire.sync import JoinReply, JoinRequest, SyncReply, SyncRequest
 from insitu.wire.tokens import issue_agent_token
@@ -80,9 +80,9 @@ class HubLink:
         reply = self._call("POST", "/agent/v1/sync", content=request.model_dump_json().encode(), timeout=timeout)
         return SyncReply.model_validate(reply)
 
-    def send_events(self, batch: EventBatch) -> int:
-        """Send a batch that is already in the ledger; the last sequence number that the hub holds."""
-        reply = self._call("POST", "/agent/v1/events", content=batch.model_dump_json().encode())
+    def send_events(self, batch: bytes) -> int:
+        """Send a batch (an `EventBatch` as JSON) that is in the ledger; the last number that the hub holds."""
+        reply = self._call("POST", "/agent/v1/events", content=batch)
         return BatchReply.model_validate(reply).acknowledged
 
     def fetch_blob(self, digest: Digest, target: Path) -> None:

@@ -43,6 +43,7 @@ FAILURE_OF: Mapping[JobState, FailureClass] = {
 
 _SCRATCH_BYTES = 1 << 30
 _FINISH_S = 10.0
+_GATHER_S = 0.02
 
 
 # -- assigned → preparing ----------------------------------------------------------------------------------------------
@@ -286,6 +287,8 @@ def _pass_on(attempt: Attempt, ended: int) -> None:
     if attempt.intake is not None and attempt.intake.fileno() in ready:
         attempt.intake.wait_seq(attempt.intake.seq, timeout_s=0)
         _read_events(attempt)
+        # The first of a flood was passed on at once; the rest come together, and leave the processor to the job.
+        attempt.detached.wait(_GATHER_S)
 
 
 def _attach(attempt: Attempt) -> IntakeHandle:

@@ -111,6 +111,8 @@ class Store:
         self._db.execute("pragma journal_mode=wal")
         self._db.execute("pragma synchronous=full")
         self._db.executescript(_SCHEMA)
+        rows = self._db.execute("select latest from clock where id = 1").fetchall()
+        self._latest = datetime.fromisoformat(rows[0][0]) if rows else datetime.fromtimestamp(0, UTC)
         path.chmod(0o600)
 
     def close(self) -> None:
@@ -126,6 +128,8 @@ class Store:
             except BaseException:
                 self._db.execute("rollback")
                 raise
+            # With every commit that there is anyway: looking at the clock must not cost one.
+            self._db.execute("insert or replace into clock values (1, ?)", (self._latest.isoformat(),))
             self._db.execute("commit")
 
     def _read(self, sql: str, *values: object) -> list[sqlite3.Row]:
@@ -279,13 +283,9 @@ class Store:
 
     def floor_clock(self, now: datetime) -> datetime:
         """`now`, but never earlier than the latest time recorded here: a clock set back revives nothing."""
-        rows = self._read("select latest from clock where id = 1")
-        latest = datetime.fromisoformat(rows[0][0]) if rows else datetime.fromtimestamp(0, UTC)
-        if now <= latest:
-            return latest
-        with self._write() as db:
-            db.execute("insert or replace into clock values (1, ?)", (now.isoformat(),))
-        return now
+        with self._lock:
+            self._latest = max(self._latest, now)
+            return self._latest
 
 
 def _attempt(row: sqlite3.Row) -> AttemptRow:

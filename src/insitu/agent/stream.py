@@ -19,6 +19,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,15 @@ from insitu.agent.ledger import Ledger
 from insitu.agent.store import Store
 from insitu.domain.digests import digest_of
 from insitu.domain.errors import AuthenticationError, InsituError, UnavailableError, UnreachableError
-from insitu.wire.events import EventBatch
 from insitu.wire.ledger import GENESIS, LedgerEntry
 
 _BATCH_EVENTS = 500
 _BATCH_GAP_S = 0.2  # between batches, in the long run
 _BURST = 8  # batches that may go at once after a pause, so that a first line is seen at once
-_COMPANY_S = 0.04  # a state waits so long for what follows it; a line or a metric goes at once
+_COMPANY_S = 0.15  # a state waits so long for what follows it; a line or a metric goes at once, and takes it along
+_REMEMBER_S = 1.0  # between two notes of what the hub holds: one that is lost means sending again what it has
 _RETRY_S = 2.0
+_NUMBER_BYTES = 18  # `,"seq":` and up to 11 digits: an upper bound, so that a budget is never overdrawn
 _FINAL = re.compile(rb'"state":"(?:succeeded|failed|cancelled|refused|held)"')
 _FREE_KINDS = frozenset({"state", "kept", "decision"})  # closed schema: no text of the job's own
 
@@ -79,8 +81,10 @@ class AttemptStream:
         self._may_spend, self._clock = may_spend, clock
         self._lock = threading.Condition()
         self._waiting: deque[_Line] = deque()
-        self._sending: list[_Line] = []
-        self._entry: LedgerEntry | None = None
+        self._pending_bytes = 0  # of those in waiting that count against a budget
+        self._ledgered: deque[tuple[LedgerEntry, list[_Line]]] = deque()
+        """Batches that have their entry and no acknowledgement yet, oldest first; they are sent as they are."""
+        self._remembered_at = 0.0
         self._closing = False
         self._stopped = False
         self.dropped: Counter[str] = Counter()
@@ -98,32 +102,36 @@ class AttemptStream:
     def add(self, events: Iterable[dict[str, Any]], *, intake_offset: int | None = None) -> None:
         """Number events and journal them. What the budget has no room for stays, counted by kind."""
         with self._lock:
-            lines: list[_Line] = []
-            for event in events:
-                line = self._number(event)
-                if line is not None:
-                    lines.append(line)
             if intake_offset is not None:
                 self.intake_offset = intake_offset
+            lines = self._number(self._affordable([_as_event(event, self._clock) for event in events]))
             if not lines:
                 return
             tail = b"\t%d\n" % self.intake_offset
             self._file.write(b"".join(line.raw + tail for line in lines))
             self._waiting.extend(lines)
+            self._pending_bytes += sum(_weight(line) for line in lines)
             self._lock.notify_all()
 
-    def _number(self, event: dict[str, Any]) -> _Line | None:
-        kind = str(event["kind"])
-        numbered = {**event, "seq": self._next_seq}
-        numbered.setdefault("at", self._clock().isoformat())
-        raw = json.dumps(numbered, separators=(",", ":")).encode()
-        if kind not in _FREE_KINDS:
-            pending = sum(len(line.raw) for line in self._waiting if line.kind not in _FREE_KINDS)
-            if not self._may_spend(self._about, pending + len(raw)):
-                self.dropped[kind] += 1
-                return None
-        self._next_seq += 1
-        return _Line(self._next_seq - 1, kind, raw)
+    def _affordable(self, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Those for which there is room; one look at the budget for all of them, if there is room for all."""
+        weights = [0 if event["kind"] in _FREE_KINDS else len(_dump(event)) + _NUMBER_BYTES for event in events]
+        if sum(weights) == 0 or self._may_spend(self._about, self._pending_bytes + sum(weights)):
+            return events
+        kept: list[dict[str, Any]] = []
+        more = 0
+        for event, weight in zip(events, weights, strict=True):
+            if weight and not self._may_spend(self._about, self._pending_bytes + more + weight):
+                self.dropped[event["kind"]] += 1
+                continue
+            more += weight
+            kept.append(event)
+        return kept
+
+    def _number(self, events: list[dict[str, Any]]) -> list[_Line]:
+        first = self._next_seq
+        self._next_seq += len(events)
+        return [_Line(seq, str(event["kind"]), _dump({**event, "seq": seq})) for seq, event in enumerate(events, first)]
 
     def drain(self, timeout_s: float | None = None) -> bool:
         """Wait until the hub holds everything that was added; False if it took too long."""
@@ -131,7 +139,7 @@ class AttemptStream:
             return self._lock.wait_for(lambda: self._stopped or self._is_empty(), timeout_s) and self._is_empty()
 
     def _is_empty(self) -> bool:
-        return not self._waiting and not self._sending
+        return not self._waiting and not self._ledgered
 
     @property
     def acked(self) -> int:
@@ -143,6 +151,7 @@ class AttemptStream:
             self._closing = True
             self._lock.notify_all()
         self._thread.join(timeout=35)
+        self._remember()
         self._file.close()
 
     # -- after a restart -----------------------------------------------------------------------------------------------
@@ -162,15 +171,14 @@ class AttemptStream:
             self.intake_offset = int(offset)
         if lines:
             self._next_seq = lines[-1].seq + 1
-        unsent = [line for line in lines if line.seq > self._acked]
+        unsent = deque(line for line in lines if line.seq > self._acked)
         for entry in self._ledger.batches_of(self._about.job_id, self._about.attempt):
             if entry.last_seq > self._acked:
-                # Ledgered before the crash, perhaps sent: this very batch goes first.
-                self._entry = entry
-                self._sending = [line for line in unsent if entry.first_seq <= line.seq <= entry.last_seq]
-                unsent = [line for line in unsent if line.seq > entry.last_seq]
-                break
+                # Ledgered before the crash, perhaps sent: these very batches go first.
+                batch = [unsent.popleft() for _ in range(sum(line.seq <= entry.last_seq for line in unsent))]
+                self._ledgered.append((entry, batch))
         self._waiting.extend(unsent)
+        self._pending_bytes = sum(_weight(line) for line in unsent)
 
     # -- out -----------------------------------------------------------------------------------------------------------
 
@@ -183,7 +191,7 @@ class AttemptStream:
                     self._stop()
                     return
                 pause = due - _BURST * _BATCH_GAP_S - time.monotonic()
-                if pause > 0 and not self._sending and len(self._waiting) < _BATCH_EVENTS:
+                if pause > 0 and not self._ledgered and len(self._waiting) < _BATCH_EVENTS:
                     self._lock.wait_for(lambda: self._closing or len(self._waiting) >= _BATCH_EVENTS, pause)
                 self._await_company()
             due = max(due, time.monotonic()) + _BATCH_GAP_S
@@ -192,7 +200,7 @@ class AttemptStream:
 
     def _await_company(self) -> None:
         """Let states that come in quick succession go together: a job's start is no time for four requests."""
-        if not self._sending and self._passing():
+        if not self._ledgered and self._passing():
             self._lock.wait_for(lambda: self._closing or not self._passing(), _COMPANY_S)
 
     def _passing(self) -> bool:
@@ -211,7 +219,7 @@ class AttemptStream:
             with self._lock:
                 self.refused = exc
                 self._waiting.clear()
-                self._sending.clear()
+                self._ledgered.clear()
                 self._stop()
             return False
         return True
@@ -221,31 +229,48 @@ class AttemptStream:
         self._lock.notify_all()
 
     def _send_one(self) -> None:
-        with self._lock:
-            if not self._sending:
-                self._sending = [self._waiting.popleft() for _ in range(min(_BATCH_EVENTS, len(self._waiting)))]
-                self._entry = None
-        if not self._sending:
+        if not self._ledgered and not self._enter_batch():
             return
-        if self._entry is None:
-            os.fdatasync(self._file.fileno())
-            self._entry = self._ledger.append(self._batch_entry(self._sending))
-        batch = EventBatch.model_validate(
-            {
-                "job_id": self._about.job_id,
-                "attempt": self._about.attempt,
-                "fence": self._about.fence,
-                "events": [json.loads(line.raw) for line in self._sending],
-                "entry": self._entry.seq,
-                "size_bytes": self._entry.size_bytes,
-            }
-        )
-        acked = self._link.send_events(batch)
+        entry, lines = self._ledgered[0]
+        acked = self._link.send_events(self._body(entry, lines))
         with self._lock:
-            self._acked = max(self._acked, acked, self._sending[-1].seq)
-            self._sending, self._entry = [], None
-            self._store.set_acked(self._about.job_id, self._about.attempt, self._acked)
+            self._acked = max(self._acked, acked, lines[-1].seq if lines else 0)
+            while self._ledgered and self._ledgered[0][0].last_seq <= self._acked:
+                self._ledgered.popleft()
             self._lock.notify_all()
+        if time.monotonic() - self._remembered_at > _REMEMBER_S:
+            self._remember()
+
+    def _enter_batch(self) -> bool:
+        """Take what waits, and write its ledger entry; only then may it be sent. False: nothing waits."""
+        with self._lock:
+            lines = list(islice(self._waiting, _BATCH_EVENTS))
+        if not lines:
+            return False
+        os.fdatasync(self._file.fileno())
+        entry = self._ledger.append(self._batch_entry(lines))
+        with self._lock:
+            for line in lines:
+                self._waiting.popleft()
+                self._pending_bytes -= _weight(line)
+            self._ledgered.append((entry, lines))
+        return True
+
+    def _body(self, entry: LedgerEntry, lines: list[_Line]) -> bytes:
+        """An `EventBatch` of events that are JSON already."""
+        head = {
+            "job_id": self._about.job_id,
+            "attempt": self._about.attempt,
+            "fence": self._about.fence,
+            "entry": entry.seq,
+            "size_bytes": entry.size_bytes,
+        }
+        return _dump(head)[:-1] + b',"events":[' + b",".join(line.raw for line in lines) + b"]}"
+
+    def _remember(self) -> None:
+        """Note what the hub holds, so that a later start need not send it again."""
+        self._remembered_at = time.monotonic()
+        self._store.set_acked(self._about.job_id, self._about.attempt, self._acked)
 
     def _batch_entry(self, lines: list[_Line]) -> LedgerEntry:
         counted = [line for line in lines if line.kind not in _FREE_KINDS]
@@ -261,10 +286,23 @@ class AttemptStream:
             decision="released",
             rule="declared",
             counts=dict(Counter(line.kind for line in lines)),
-            size_bytes=sum(len(line.raw) for line in counted),
+            size_bytes=sum(_weight(line) for line in counted),
             digest=digest_of(b"\n".join(line.raw for line in lines)),
             first_seq=lines[0].seq,
             last_seq=lines[-1].seq,
             policy_version=self._about.policy_version,
             prev=GENESIS,
         )
+
+
+def _as_event(event: dict[str, Any], clock: Callable[[], datetime]) -> dict[str, Any]:
+    return event if "at" in event else {**event, "at": clock().isoformat()}
+
+
+def _dump(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _weight(line: _Line) -> int:
+    """What a line counts against budgets: its own JSON, with a fixed room for its number."""
+    return 0 if line.kind in _FREE_KINDS else len(line.raw)

@@ -27,7 +27,7 @@ _log = logging.getLogger("insitu.agent")
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 20.0
-_AFTER_WORK_S = 0.05
+_AFTER_WORK_S = 0.1
 _LOOK_S = 1.0  # between two looks at what a steward may have changed
 _STATUS_EVERY = 1000  # messages in one ledger entry, and what is left over when the agent stops
 
@@ -100,6 +100,8 @@ class HubConversation:
             seen = self._surroundings()
             if not told and seen == known:
                 continue
+            if seen != known:
+                self._site.intakes.expect_policy(self._site.policy.text)
             known = seen
             self._changed.clear()
             try:

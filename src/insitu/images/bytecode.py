@@ -122,8 +122,9 @@ def add_bytecode(
     if missing:
         sources = {keys[name]: _sources(folders[normalised(name)]) for name in missing}
         _compile(site_packages, sources, store, compiler, prefix)
+    linked: set[str] = set()
     for key in keys.values():
-        _link(store / key, site_packages)
+        _link(store / key, site_packages, linked)
     return compiler
 
 
@@ -217,16 +218,22 @@ def _publish(made: Path, kept: Path) -> None:
             raise
 
 
-def _link(kept: Path, site_packages: Path) -> None:
+def _link(kept: Path, site_packages: Path, linked: set[str]) -> None:
+    """Put one package's bytecode beside its sources; `linked` holds what packages before it brought."""
     names = (kept / "files").read_text(encoding="utf-8").splitlines()
     source, target = f"{kept}/", f"{site_packages}/"
-    try:
-        for folder in {name.rpartition("/")[0] for name in names}:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(target + folder)  # noqa: PTH102 - pathlib doubles the time of this loop and the next
-        for name in names:
+    for folder in {name.rpartition("/")[0] for name in names}:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(target + folder)  # noqa: PTH102 - pathlib doubles the time of this loop and the next
+    for name in names:
+        try:
             os.link(source + name, target + name)
-    except FileExistsError as error:
-        raise IntegrityError(
-            f"two packages bring {error.filename2}", hint="remove one of them from the lock"
-        ) from error
+        except FileExistsError as error:
+            if name in linked:
+                raise IntegrityError(
+                    f"two packages bring {target + name}", hint="remove one of them from the lock"
+                ) from error
+            # A wheel that ships bytecode of its own: ours was compiled from the source beside it.
+            os.unlink(target + name)  # noqa: PTH108
+            os.link(source + name, target + name)
+    linked.update(names)

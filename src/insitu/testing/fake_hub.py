@@ -44,7 +44,8 @@ class FakeHub:
         time.sleep(min(request.wait_s, 0.05))
         return self.reply
 
-    def send_events(self, batch: EventBatch) -> int:
+    def send_events(self, raw: bytes) -> int:
+        batch = EventBatch.model_validate_json(raw)
         with self._changed:
             self.batches.append(batch)
             for event in batch.events:

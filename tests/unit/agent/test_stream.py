@@ -26,7 +26,8 @@ class ScriptedLink:
         self.events: dict[int, Any] = {}
         self.batches: list[EventBatch] = []
 
-    def send_events(self, batch: EventBatch) -> int:
+    def send_events(self, raw: bytes) -> int:
+        batch = EventBatch.model_validate_json(raw)
         # The entry that the batch names is on disk before anything of it is sent.
         entry = self.ledger.entries()[batch.entry]
         assert (entry.first_seq, entry.last_seq) == (batch.events[0].seq, batch.events[-1].seq)
