@@ -19,8 +19,8 @@ class WaitingJob:
 
     id: str
     bases: tuple[str, ...]  # that it was locked for, best first
-    datasets: frozenset[tuple[str, int, str]]  # name, version, digest
-    compute: str | None  # a site's name; None: any
+    datasets: frozenset[tuple[str, int, str]]  # name, version, digest; no digest: none was known at signing
+    compute: str | Mapping[str, str] | None  # a site's name, or labels that it has; None: any
     cpus: float
     memory_bytes: int
 
@@ -69,12 +69,11 @@ def place(jobs: Iterable[WaitingJob], sites: Sequence[SiteRoom]) -> list[Placed 
 
 def _place_one(job: WaitingJob, sites: list[SiteRoom]) -> Placed | Waits:
     """Narrow the sites step by step; the step that leaves none is the reason."""
-    named = [site for site in sites if job.compute in (None, site.name)]
+    named = [site for site in sites if _is_meant(job, site)]
     if job.compute is not None and not named:
-        return _waits(
-            job, QueueReason.NO_SUCH_SITE, f"no site {job.compute!r} has joined", "see `insitu site list` for the names"
-        )
-    having = [site for site in named if job.datasets <= site.datasets]
+        whom = f"no site {job.compute!r}" if isinstance(job.compute, str) else f"no site labelled {dict(job.compute)}"
+        return _waits(job, QueueReason.NO_SUCH_SITE, f"{whom} has joined", "see `insitu site list` for names and labels")
+    having = [site for site in named if _offers(site, job)]
     if not having:
         return _no_dataset(job, named)
     based = [site for site in having if _base_for(job, site)]
@@ -100,12 +99,27 @@ def _place_one(job: WaitingJob, sites: list[SiteRoom]) -> Placed | Waits:
     return Placed(job.id, best.name, _base_for(job, best))
 
 
+def _is_meant(job: WaitingJob, site: SiteRoom) -> bool:
+    if job.compute is None or isinstance(job.compute, str):
+        return job.compute in (None, site.name)
+    return job.compute.items() <= site.labels.items()
+
+
+def _offers(site: SiteRoom, job: WaitingJob) -> bool:
+    """Every dataset version, with the digest that was signed where one was."""
+    versions = {(name, version) for name, version, _ in site.datasets}
+    return all(
+        (name, version, digest) in site.datasets if digest else (name, version) in versions
+        for name, version, digest in job.datasets
+    )
+
+
 def _no_dataset(job: WaitingJob, sites: list[SiteRoom]) -> Waits:
     wanted = sorted(job.datasets)
     offered = {(name, version) for site in sites for name, version, _ in site.datasets}
     other = [f"{name}@{version}" for name, version, _ in wanted if (name, version) in offered]
     absent = [f"{name}@{version}" for name, version, _ in wanted if (name, version) not in offered]
-    where = f"{job.compute} does not offer" if job.compute else "no site offers"
+    where = f"{job.compute} does not offer" if isinstance(job.compute, str) else "no site offers"
     if absent:
         what, hint = f"{where} {', '.join(absent)}", "see `insitu data list`; it is placed when a site offers it"
     elif len(wanted) > 1 and job.compute is None:

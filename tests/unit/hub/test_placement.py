@@ -100,3 +100,17 @@ def test_a_job_without_data_may_go_anywhere():
 
 def test_a_missing_policy_is_named_as_what_to_mend():
     assert "policy" in waits(place([job()], [site(slots=0, has_policy=False)])[0]).hint
+
+
+def test_labels_mean_every_site_that_has_them_all():
+    north, south = site("leeds", labels={"region": "north", "gpu": "no"}), site("turin", labels={"region": "south"})
+    (answer,) = place([job(compute={"region": "north"})], [south, north])
+    assert placed(answer).site == "leeds"
+    (answer,) = place([job(compute={"region": "west"})], [south, north])
+    assert reason(answer) is QueueReason.NO_SUCH_SITE
+
+
+def test_a_dataset_signed_before_anybody_offered_it_is_matched_by_name_and_version():
+    name, version, _ = WDBC
+    (answer,) = place([job(datasets=frozenset({(name, version, "")}))], [site("leeds")])
+    assert placed(answer).site == "leeds"

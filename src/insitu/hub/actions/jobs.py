@@ -63,7 +63,7 @@ def submit_job(
     if missing:
         raise MissingBlobsError(missing)
     # 5. In the queue, and out of it if a site has room: one transaction, so a waiting agent wakes now.
-    job_id = jobs.add(session, accepted, now=now)
+    job_id = jobs.add(session, accepted, cursor=1, now=now)
     job_states.announce_accepted(session, job_id, now=now)
     place_waiting(session, now=now, away_before=away_before)
     return job_id, True

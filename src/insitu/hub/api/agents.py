@@ -6,10 +6,7 @@ type, and answered without a model on the way out.
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 from fastapi import APIRouter
-from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -19,9 +16,8 @@ from insitu.domain.digests import Digest, parse_digest
 from insitu.domain.errors import InvalidInputError
 from insitu.hub.access import JoinedSite
 from insitu.hub.actions import agents, blobs, releases, sites
-from insitu.hub.api.bodies import pieces, read_document
+from insitu.hub.api.bodies import parse, pieces, read_document
 from insitu.hub.api.caller import AgentSite, HubParts, parts_of, route, site_of
-from insitu.hub.api.errors import invalid
 from insitu.hub.blobs import OffsetError
 from insitu.hub.parts import Parts
 from insitu.wire.envelopes import Envelope
@@ -29,15 +25,6 @@ from insitu.wire.events import EventBatch
 from insitu.wire.sync import JoinReply, JoinRequest, ReleaseReply
 
 router = APIRouter(prefix="/agent/v1", tags=["agents"])
-
-Model = TypeVar("Model", bound=BaseModel)
-
-
-def parse(model: type[Model], body: bytes) -> Model:
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as exc:
-        raise invalid(exc) from exc
 
 
 @router.post("/join", **route("join_site"))

@@ -7,10 +7,15 @@ database runs in a thread.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import TypeVar
 
+from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from insitu.domain.errors import InvalidInputError
+from insitu.hub.api.errors import invalid
+
+Model = TypeVar("Model", bound=BaseModel)
 
 _PIECE = 1 << 20  # bytes handed on at once: a thread is worth waking for that
 
@@ -38,6 +43,18 @@ async def read_document(request: Request, *, max_bytes: int) -> bytes:
     except ClientDisconnect as exc:
         raise _broken_off() from exc
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def parse(model: type[Model], body: bytes) -> Model:
+    """A document as its wire type.
+
+    Raises:
+        InvalidInputError: it isn't one.
+    """
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as exc:
+        raise invalid(exc) from exc
 
 
 async def pieces(request: Request) -> AsyncIterator[bytes]:

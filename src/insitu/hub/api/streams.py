@@ -25,8 +25,7 @@ from insitu.domain.errors import InvalidInputError
 from insitu.hub.access import JoinedSite
 from insitu.hub.actions import agents, follow
 from insitu.hub.actions.placing import place_waiting
-from insitu.hub.api.agents import parse
-from insitu.hub.api.bodies import read_document
+from insitu.hub.api.bodies import parse, read_document
 from insitu.hub.api.caller import parts_of, person_of, site_of
 from insitu.hub.parts import Parts
 from insitu.hub.store import sites, stream

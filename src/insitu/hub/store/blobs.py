@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from insitu.domain.digests import Digest
 from insitu.hub.store.session import ReadSession, WriteSession
-from insitu.hub.store.tables import BlobHolderRow, BlobRow
+from insitu.hub.store.tables import BlobHolderRow, BlobRow, table_of
 
 
 def person(name: str) -> str:
@@ -27,11 +27,16 @@ def add(session: WriteSession, digest: Digest, size_bytes: int, *, holder: str, 
     session.change(session.insert(BlobHolderRow).values(digest=digest, holder=holder).on_conflict_do_nothing())
 
 
+# Made once: every submitted job asks for it.
+_BLOBS, _HOLDERS = table_of(BlobRow), table_of(BlobHolderRow)
+_HELD = (
+    select(_BLOBS.c.digest, _BLOBS.c.size_bytes)
+    .join(_HOLDERS, _HOLDERS.c.digest == _BLOBS.c.digest)
+    .where(_HOLDERS.c.holder == bindparam("by"), _BLOBS.c.digest.in_(bindparam("digests", expanding=True)))
+)
+
+
 def held_by(session: ReadSession, holder: str, digests: Collection[str]) -> dict[str, int]:
     """Those of `digests` that `holder` has shown, with their sizes."""
-    rows = session.rows(
-        select(BlobRow.digest, BlobRow.size_bytes)
-        .join(BlobHolderRow, BlobHolderRow.digest == BlobRow.digest)
-        .where(BlobHolderRow.holder == holder, BlobRow.digest.in_(list(digests)))
-    )
+    rows = session.rows(_HELD, {"by": holder, "digests": list(digests)})
     return dict(rows.all())

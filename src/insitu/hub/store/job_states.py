@@ -12,19 +12,50 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 
 from insitu.domain.jobs import FINAL, TRANSITIONS, JobState, QueueReason, is_final
 from insitu.hub.placement import Placed, Waits
 from insitu.hub.store import sites, stream
 from insitu.hub.store.session import WriteSession
-from insitu.hub.store.tables import JobRow
+from insitu.hub.store.tables import JobRow, table_of
 from insitu.wire.events import StateEvent
 
 RECORDS = "records"
 """The topic of the loop that writes MLflow."""
 PLACING = "placing"
 """The topic of the loop that places."""
+
+# Made once, over the plain table: somebody waits for these, and putting a statement together costs more than running it.
+_JOBS = table_of(JobRow)
+_TARGETS = select(_JOBS.c.targets).where(_JOBS.c.id == bindparam("job"))
+_ASSIGN = (
+    update(_JOBS)
+    .where(_JOBS.c.id == bindparam("job"), _JOBS.c.state == JobState.QUEUED.value)
+    .values(
+        state=JobState.ASSIGNED.value,
+        site=bindparam("to_site"),
+        base=bindparam("on_base"),
+        lock=bindparam("by_lock"),
+        attempt=_JOBS.c.attempt + 1,
+        fence=_JOBS.c.fence + 1,
+        acknowledged=False,
+        last_seq=0,
+        reason={},
+        cursor=_JOBS.c.cursor + 1,
+    )
+    .returning(_JOBS.c.cursor, _JOBS.c.attempt)
+)
+_UNACKNOWLEDGED = select(_JOBS.c.id, _JOBS.c.attempt, _JOBS.c.fence).where(
+    _JOBS.c.site == bindparam("site"),
+    _JOBS.c.acknowledged.is_(False),
+    _JOBS.c.id.in_(bindparam("held", expanding=True)),
+)
+_ACKNOWLEDGE = (
+    update(_JOBS)
+    .where(_JOBS.c.id == bindparam("job"), _JOBS.c.fence == bindparam("at_fence"))
+    .values(acknowledged=True)
+)
 
 
 @dataclass(frozen=True)
@@ -59,35 +90,24 @@ def reachable(before: JobState, after: JobState) -> bool:
 
 
 def announce_accepted(session: WriteSession, job_id: str, *, now: datetime) -> None:
-    """The first event of a job's stream."""
-    stream.say(session, job_id, state_event(JobState.QUEUED, now, what="accepted"), now=now)
+    """The first event of a job's stream, which its row was made for."""
+    stream.put(session, job_id, 1, 0, state_event(JobState.QUEUED, now, what="accepted"), now=now)
     session.wake(RECORDS)
 
 
 def assign(session: WriteSession, placed: Placed, *, now: datetime) -> bool:
     """queued → assigned: a new attempt with a new fencing number. False: it is not queued any more."""
-    targets = session.rows(select(JobRow.targets).where(JobRow.id == placed.job_id)).scalar_one()
+    targets = session.rows(_TARGETS, {"job": placed.job_id}).scalar_one()
     lock = next(target["lock"] for target in targets if target["base"] == placed.base)
-    changed = session.change(
-        update(JobRow)
-        .where(JobRow.id == placed.job_id, JobRow.state == JobState.QUEUED.value)
-        .values(
-            state=JobState.ASSIGNED.value,
-            site=placed.site,
-            base=placed.base,
-            lock=lock,
-            attempt=JobRow.attempt + 1,
-            fence=JobRow.fence + 1,
-            acknowledged=False,
-            last_seq=0,
-            reason={},
-        )
-    )
-    if changed:
-        event = state_event(JobState.ASSIGNED, now, what=f"assigned to {placed.site}")
-        stream.say(session, placed.job_id, {**event, "site": placed.site}, now=now)
-        sites.notify(session, placed.site)
-    return bool(changed)
+    wanted = {"job": placed.job_id, "to_site": placed.site, "on_base": placed.base, "by_lock": lock}
+    changed = session.rows(_ASSIGN, wanted).one_or_none()
+    if changed is None:
+        return False
+    cursor, attempt = changed
+    event = state_event(JobState.ASSIGNED, now, what=f"assigned to {placed.site}")
+    stream.put(session, placed.job_id, cursor, attempt, {**event, "site": placed.site}, now=now)
+    sites.notify(session, placed.site)
+    return True
 
 
 def explain_wait(session: WriteSession, waits: Waits) -> None:
@@ -104,14 +124,10 @@ def acknowledge(session: WriteSession, site: str, held: Mapping[str, tuple[int, 
     """Note which assignments the site's report shows: job → (attempt, fence)."""
     if not held:
         return
-    rows = session.rows(
-        select(JobRow.id, JobRow.attempt, JobRow.fence).where(
-            JobRow.site == site, JobRow.acknowledged.is_(False), JobRow.id.in_(list(held))
-        )
-    )
+    rows = session.rows(_UNACKNOWLEDGED, {"site": site, "held": list(held)})
     for job_id, attempt, fence in rows.all():
         if held[job_id] == (attempt, fence):
-            session.change(update(JobRow).where(JobRow.id == job_id, JobRow.fence == fence).values(acknowledged=True))
+            session.change(_ACKNOWLEDGE, {"job": job_id, "at_fence": fence})
 
 
 def cancel_queued(session: WriteSession, job_id: str, *, by: str, now: datetime) -> bool:
@@ -167,8 +183,8 @@ def advance(
         values["ended_at"] = event.at
         session.wake(RECORDS)
     changed = session.change(
-        update(JobRow)
-        .where(JobRow.id == job.job_id, JobRow.fence == job.fence, JobRow.state == job.state.value)
+        update(_JOBS)
+        .where(_JOBS.c.id == job.job_id, _JOBS.c.fence == job.fence, _JOBS.c.state == job.state.value)
         .values(values)
     )
     if not changed:

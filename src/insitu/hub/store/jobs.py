@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Row, Select, bindparam, insert, select
 
 from insitu.domain.jobs import FINAL, JobState, QueueReason
 from insitu.hub.placement import WaitingJob
@@ -16,7 +17,7 @@ from insitu.hub.store import outputs
 from insitu.hub.store.session import ReadSession, WriteSession
 from insitu.hub.store.tables import JobKeptRow, JobRow, JobValueRow, SiteRow, table_of
 from insitu.wire.envelopes import Envelope
-from insitu.wire.job_file import JobFile
+from insitu.wire.job_file import JobFile, Labels
 from insitu.wire.jobs import JobDocument
 from insitu.wire.people import JobView, Reason
 from insitu.wire.sync import Assignment
@@ -53,43 +54,53 @@ class JobFacts:
     outputs: Mapping[str, Any]
 
 
-def add(session: WriteSession, accepted: AcceptedJob, *, now: datetime) -> str:
+# Made once, over plain tables: somebody waits for these, and putting a statement together costs more than running it.
+_JOBS, _SITES = table_of(JobRow), table_of(SiteRow)
+_ADD = insert(_JOBS)
+_BY_ENVELOPE = select(_JOBS.c.id).where(_JOBS.c.envelope_digest == bindparam("digest"))
+_BY_NONCE = select(_JOBS.c.id).where(_JOBS.c.nonce == bindparam("nonce"))
+
+
+def add(session: WriteSession, accepted: AcceptedJob, *, cursor: int, now: datetime) -> str:
+    """Put a job in the queue. `cursor`: how many events its stream is about to begin with."""
     document, job = accepted.document, accepted.job
-    row = JobRow(
-        id="j-" + secrets.token_hex(6),
-        envelope=accepted.envelope.model_dump(mode="json"),
-        envelope_digest=accepted.envelope.digest,
-        nonce=document.nonce,
-        submitter=document.submitter,
-        signer=accepted.signer,
-        name=job.display_name,
-        experiment=job.experiment_name,
-        tags=job.tags,
-        outputs={
+    job_id = "j-" + secrets.token_hex(6)
+    values: dict[str, Any] = {
+        "id": job_id,
+        "envelope": accepted.envelope.model_dump(mode="json"),
+        "envelope_digest": accepted.envelope.digest,
+        "nonce": document.nonce,
+        "submitter": document.submitter,
+        "signer": accepted.signer,
+        "name": job.display_name,
+        "experiment": job.experiment_name,
+        "tags": job.tags,
+        "outputs": {
             out.name: {"type": out.type.value, "register": out.register, "max_bytes": out.max_bytes}
             for out in job.contract.outputs
         },
-        code=document.code,
-        targets=[target.model_dump() for target in document.targets],
-        datasets=[pin.model_dump() for pin in document.datasets],
-        compute=job.compute,
-        cpus=job.resources.cpus,
-        memory_bytes=job.resources.memory,
-        retries=job.retries,
-        state=JobState.QUEUED.value,
-        reason={"code": QueueReason.PLACING.name.lower(), "what": QueueReason.PLACING.value},
-        created_at=now,
-    )
-    session.add(row)
-    return row.id
+        "code": document.code,
+        "targets": [target.model_dump() for target in document.targets],
+        "datasets": [pin.model_dump() for pin in document.datasets],
+        "compute": json.dumps(job.compute.labels) if isinstance(job.compute, Labels) else job.compute,
+        "cpus": job.resources.cpus,
+        "memory_bytes": job.resources.memory,
+        "retries": job.retries,
+        "state": JobState.QUEUED.value,
+        "reason": {"code": QueueReason.PLACING.name.lower(), "what": QueueReason.PLACING.value},
+        "created_at": now,
+        "cursor": cursor,
+    }
+    session.change(_ADD, values)
+    return job_id
 
 
 def id_by_envelope(session: ReadSession, digest: str) -> str | None:
-    return session.rows(select(JobRow.id).where(JobRow.envelope_digest == digest)).scalar_one_or_none()
+    return session.rows(_BY_ENVELOPE, {"digest": digest}).scalar_one_or_none()
 
 
 def nonce_is_used(session: ReadSession, nonce: str) -> bool:
-    return session.rows(select(JobRow.id).where(JobRow.nonce == nonce)).first() is not None
+    return session.rows(_BY_NONCE, {"nonce": nonce}).first() is not None
 
 
 def facts(session: ReadSession, job_id: str) -> JobFacts | None:
@@ -133,18 +144,22 @@ def any_waiting(session: ReadSession) -> bool:
     return session.rows(select(JobRow.id).where(JobRow.state == JobState.QUEUED.value).limit(1)).first() is not None
 
 
+_WAITING = (
+    select(_JOBS.c.id, _JOBS.c.targets, _JOBS.c.datasets, _JOBS.c.compute, _JOBS.c.cpus, _JOBS.c.memory_bytes)
+    .where(_JOBS.c.state == JobState.QUEUED.value)
+    .order_by(_JOBS.c.number)
+)
+
+
 def waiting(session: ReadSession) -> list[WaitingJob]:
-    rows = session.rows(
-        select(JobRow.id, JobRow.targets, JobRow.datasets, JobRow.compute, JobRow.cpus, JobRow.memory_bytes)
-        .where(JobRow.state == JobState.QUEUED.value)
-        .order_by(JobRow.number)
-    )
+    rows = session.rows(_WAITING)
     return [
         WaitingJob(
             id=row.id,
             bases=tuple(target["base"] for target in row.targets),
             datasets=frozenset((pin["name"], pin["version"], pin["digest"]) for pin in row.datasets),
-            compute=row.compute,
+            # No site's name begins with a brace, so labels lie in the same column.
+            compute=json.loads(row.compute) if (row.compute or "").startswith("{") else row.compute,
             cpus=row.cpus,
             memory_bytes=row.memory_bytes,
         )
@@ -176,7 +191,6 @@ class Assigned:
 
 
 # Made once: every report of every agent asks for it.
-_JOBS = table_of(JobRow)
 _ASSIGNED = (
     select(
         _JOBS.c.id,
@@ -212,8 +226,38 @@ def assigned(session: ReadSession, site: str) -> list[Assigned]:
 # -- for people --------------------------------------------------------------------------------------------------------
 
 
+_VIEWED = select(
+    _JOBS.c.number,
+    _JOBS.c.id,
+    _JOBS.c.name,
+    _JOBS.c.state,
+    _JOBS.c.reason,
+    _JOBS.c.site,
+    _JOBS.c.attempt,
+    _JOBS.c.fence,
+    _JOBS.c.last_seq,
+    _JOBS.c.submitter,
+    _JOBS.c.experiment,
+    _JOBS.c.run_id,
+    _JOBS.c.datasets,
+    _JOBS.c.code,
+    _JOBS.c.lock,
+    _JOBS.c.base,
+    _JOBS.c.exit_code,
+    _JOBS.c.failure,
+    _JOBS.c.cancel_requested,
+    _JOBS.c.created_at,
+    _JOBS.c.started_at,
+    _JOBS.c.ended_at,
+    _JOBS.c.tags,
+    _JOBS.c.egress_bytes,
+    _SITES.c.last_seen_at.label("site_seen_at"),
+).outerjoin_from(_JOBS, _SITES, _SITES.c.name == _JOBS.c.site)
+_VIEW = _VIEWED.where(_JOBS.c.id == bindparam("job"))
+
+
 def view(session: ReadSession, job_id: str, *, away_before: datetime) -> JobView | None:
-    found = _views(session, [JobRow.id == job_id], 1, away_before)
+    found = _views(session, _VIEW, {"job": job_id}, away_before)
     return found[0][1] if found else None
 
 
@@ -221,33 +265,35 @@ def page(
     session: ReadSession, *, states: Sequence[JobState], limit: int, before: int | None, away_before: datetime
 ) -> tuple[list[JobView], str]:
     """Newest first; the second value asks for the page after this one, empty when there is none."""
-    conditions: list[Any] = [JobRow.state.in_([state.value for state in states])] if states else []
+    query = _VIEWED.order_by(_JOBS.c.number.desc()).limit(limit)
+    if states:
+        query = query.where(_JOBS.c.state.in_([state.value for state in states]))
     if before is not None:
-        conditions.append(JobRow.number < before)
-    found = _views(session, conditions, limit, away_before)
+        query = query.where(_JOBS.c.number < before)
+    found = _views(session, query, {}, away_before)
     return [job for _, job in found], str(found[-1][0]) if len(found) == limit else ""
 
 
-def _views(session: ReadSession, conditions: list[Any], limit: int, away_before: datetime) -> list[tuple[int, JobView]]:
-    rows = session.rows(
-        select(JobRow, SiteRow.last_seen_at)
-        .outerjoin(SiteRow, SiteRow.name == JobRow.site)
-        .where(*conditions)
-        .order_by(JobRow.number.desc())
-        .limit(limit)
-    ).all()
-    ids = [row.id for row, _ in rows]
-    values, kept, decided = _values(session, ids), _kept(session, ids), outputs.of_jobs(session, ids)
+def _views(
+    session: ReadSession, query: Select[*tuple[Any, ...]], parameters: Mapping[str, Any], away_before: datetime
+) -> list[tuple[int, JobView]]:
+    rows = session.rows(query, parameters).all()
+    # A job that no site has told of yet, as each is when it is submitted, has nothing in the other tables.
+    ids = [row.id for row in rows if row.last_seq > 0 or row.fence > 1]
+    values = _values(session, ids) if ids else {}
+    kept = _kept(session, ids) if ids else {}
+    decided = outputs.of_jobs(session, ids) if ids else {}
     views: list[tuple[int, JobView]] = []
-    for row, seen_at in rows:
-        away = row.site is not None and row.state not in _FINAL and (seen_at is None or seen_at <= away_before)
+    for row in rows:
+        silent = row.site_seen_at is None or row.site_seen_at <= away_before
+        away = row.site is not None and row.state not in _FINAL and silent
         view = _view(row, values.get(row.id, {}), link="away" if away else "")
         changes = {"kept": kept.get(row.id, {}), "outputs": decided.get(row.id, [])}
         views.append((row.number, view.model_copy(update=changes)))
     return views
 
 
-def _view(row: JobRow, values: Mapping[str, Mapping[str, Any]], *, link: str) -> JobView:
+def _view(row: Row[*tuple[Any, ...]], values: Mapping[str, Mapping[str, Any]], *, link: str) -> JobView:
     return JobView(
         id=row.id,
         name=row.name,

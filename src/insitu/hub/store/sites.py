@@ -52,9 +52,14 @@ def topic(site: str) -> str:
     return f"site:{site}"
 
 
+# Made once, over plain tables: each job and each report asks for some of these.
+_SITES, _JOBS, _DATASETS = table_of(SiteRow), table_of(JobRow), table_of(SiteDatasetRow)
+_NOTIFY = update(_SITES).where(_SITES.c.name == bindparam("site")).values(changed=_SITES.c.changed + 1)
+
+
 def notify(session: WriteSession, site: str) -> None:
     """Its agent has something to hear."""
-    session.change(update(SiteRow).where(SiteRow.name == site).values(changed=SiteRow.changed + 1))
+    session.change(_NOTIFY, {"site": site})
     session.wake(topic(site))
 
 
@@ -91,7 +96,7 @@ def _view(row: SiteRow, running: int, away_before: datetime) -> SiteView:
         name=row.name,
         labels=row.labels,
         joined=row.joined_at is not None,
-        link=_link(row, away_before),
+        link=_link(row.joined_at, row.last_seen_at, away_before),
         last_seen_at=row.last_seen_at,
         agent_version=row.agent_version,
         sandbox=row.sandbox,
@@ -106,10 +111,12 @@ def _view(row: SiteRow, running: int, away_before: datetime) -> SiteView:
     )
 
 
-def _link(row: SiteRow, away_before: datetime) -> Literal["never joined", "online", "away"]:
-    if row.joined_at is None:
+def _link(
+    joined_at: datetime | None, last_seen_at: datetime | None, away_before: datetime
+) -> Literal["never joined", "online", "away"]:
+    if joined_at is None:
         return "never joined"
-    return "online" if row.last_seen_at is not None and row.last_seen_at > away_before else "away"
+    return "online" if last_seen_at is not None and last_seen_at > away_before else "away"
 
 
 def datasets(session: ReadSession) -> list[DatasetView]:
@@ -167,8 +174,6 @@ def join(session: WriteSession, hash_: str, site: str, *, key: str, fingerprint:
     return bool(pinned)
 
 
-# Made once: every request of every agent asks for it.
-_SITES = table_of(SiteRow)
 _JOINED = select(_SITES.c.name, _SITES.c.public_key, _SITES.c.fingerprint).where(
     _SITES.c.name == bindparam("site"), _SITES.c.joined_at.is_not(None)
 )
@@ -186,7 +191,6 @@ def set_alarm(session: WriteSession, site: str, alarm: str) -> None:
 # -- reports -----------------------------------------------------------------------------------------------------------
 
 
-# Made once: every report of every agent asks for these.
 _KNOWN = select(
     _SITES.c.agent_started_at,
     _SITES.c.last_seen_at,
@@ -202,6 +206,19 @@ _KNOWN = select(
 ).where(_SITES.c.name == bindparam("site"))
 _HEAD = select(_SITES.c.head_entries, _SITES.c.head_hash, _SITES.c.head_countersigned).where(
     _SITES.c.name == bindparam("site")
+)
+_NOTE_HEAD = (
+    update(_SITES)
+    .where(
+        _SITES.c.name == bindparam("site"),
+        or_(_SITES.c.head_hash == "", _SITES.c.head_entries < bindparam("entries")),
+    )
+    .values(
+        head_entries=bindparam("entries"),
+        head_hash=bindparam("hash"),
+        head_signature=bindparam("signature"),
+        head_countersigned=bindparam("countersigned"),
+    )
 )
 _SEEN = update(_SITES).where(_SITES.c.name == bindparam("site")).values(last_seen_at=bindparam("now"))
 
@@ -252,41 +269,50 @@ def note_offer(session: WriteSession, site: str, offers: Sequence[DatasetOffer],
 def note_head(session: WriteSession, site: str, reported: HeadReport, *, countersigned: str) -> bool:
     """Keep a head that goes forward. False: the hub holds a newer one, or another of the same length."""
     return bool(
-        session.change(
-            update(SiteRow)
-            .where(
-                SiteRow.name == site,
-                or_(SiteRow.head_hash == "", SiteRow.head_entries < reported.entries),
-            )
-            .values(
-                head_entries=reported.entries,
-                head_hash=reported.hash,
-                head_signature=reported.signature,
-                head_countersigned=countersigned,
-            )
-        )
+        session.change(_NOTE_HEAD, {"site": site, **reported.model_dump(), "countersigned": countersigned}),
     )
 
 
 # -- placing -----------------------------------------------------------------------------------------------------------
 
 
+_PROMISED = (
+    select(_JOBS.c.site, func.sum(_JOBS.c.cpus), func.sum(_JOBS.c.memory_bytes), func.count())
+    .where(
+        _JOBS.c.acknowledged.is_(False),
+        _JOBS.c.site.is_not(None),
+        _JOBS.c.state.not_in([state.value for state in FINAL]),
+    )
+    .group_by(_JOBS.c.site)
+)
+_OFFERS = select(_DATASETS.c.site, _DATASETS.c.name, _DATASETS.c.version, _DATASETS.c.digest)
+_ROOMS = (
+    select(
+        _SITES.c.name,
+        _SITES.c.labels,
+        _SITES.c.bases,
+        _SITES.c.policy_version,
+        _SITES.c.slots,
+        _SITES.c.cpus,
+        _SITES.c.memory_bytes,
+        _SITES.c.joined_at,
+        _SITES.c.last_seen_at,
+    )
+    .where(_SITES.c.joined_at.is_not(None))
+    .order_by(_SITES.c.name)
+)
+
+
 def rooms(session: ReadSession, *, away_before: datetime) -> list[SiteRoom]:
     """Every joined site as placement sees it; what was assigned but not yet reported is taken off its room."""
     promised: dict[str, tuple[float, int, int]] = {}
-    for site, cpus, memory, count in session.rows(
-        select(JobRow.site, func.sum(JobRow.cpus), func.sum(JobRow.memory_bytes), func.count())
-        .where(JobRow.acknowledged.is_(False), JobRow.site.is_not(None), JobRow.state.not_in([s.value for s in FINAL]))
-        .group_by(JobRow.site)
-    ):
+    for site, cpus, memory, count in session.rows(_PROMISED):
         promised[str(site)] = (float(cpus), int(memory), int(count))
     offers: dict[str, set[tuple[str, int, str]]] = {}
-    for site, name, version, digest in session.rows(
-        select(SiteDatasetRow.site, SiteDatasetRow.name, SiteDatasetRow.version, SiteDatasetRow.digest)
-    ):
+    for site, name, version, digest in session.rows(_OFFERS):
         offers.setdefault(site, set()).add((name, version, digest))
     found: list[SiteRoom] = []
-    for row in session.rows(select(SiteRow).where(SiteRow.joined_at.is_not(None)).order_by(SiteRow.name)).scalars():
+    for row in session.rows(_ROOMS):
         cpus, memory, count = promised.get(row.name, (0.0, 0, 0))
         found.append(
             SiteRoom(
@@ -298,7 +324,7 @@ def rooms(session: ReadSession, *, away_before: datetime) -> list[SiteRoom]:
                 slots=row.slots - count if row.policy_version > 0 else 0,
                 cpus=row.cpus - cpus,
                 memory_bytes=row.memory_bytes - memory,
-                online=_link(row, away_before) == "online",
+                online=_link(row.joined_at, row.last_seen_at, away_before) == "online",
                 has_policy=row.policy_version > 0,
             )
         )

@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from insitu.domain.jobs import JobState, is_final
 from insitu.hub.store.session import ReadSession, WriteSession
-from insitu.hub.store.tables import JobEventsRow, JobRow
+from insitu.hub.store.tables import JobEventsRow, JobRow, table_of
 from insitu.wire.people import EgressItem, LogLine, MetricPoint
 
 _BY_THE_HUB = -1
@@ -27,21 +27,39 @@ def topic(job_id: str) -> str:
     return f"job:{job_id}"
 
 
+# Made once, over plain tables: whoever follows a job asks for these all the time.
+_JOBS, _EVENTS = table_of(JobRow), table_of(JobEventsRow)
+_PUT = insert(_EVENTS)
+_NEXT = (
+    update(_JOBS)
+    .where(_JOBS.c.id == bindparam("job"))
+    .values(cursor=_JOBS.c.cursor + 1)
+    .returning(_JOBS.c.cursor, _JOBS.c.attempt)
+)
+_AFTER = (
+    select(_EVENTS.c.first_cursor, _EVENTS.c.attempt, _EVENTS.c.payload)
+    .where(_EVENTS.c.job_id == bindparam("job"), _EVENTS.c.last_cursor > bindparam("after"))
+    .order_by(_EVENTS.c.first_cursor)
+    .limit(bindparam("batches"))
+)
+_STANDS = select(_JOBS.c.cursor, _JOBS.c.state).where(_JOBS.c.id == bindparam("job"))
+
+
 def say(session: WriteSession, job_id: str, event: dict[str, Any], *, now: datetime) -> None:
     """Add an event of the hub's own to a job's stream."""
-    cursor = session.rows(
-        update(JobRow)
-        .where(JobRow.id == job_id)
-        .values(cursor=JobRow.cursor + 1)
-        .returning(JobRow.cursor, JobRow.attempt)
-    ).one()
+    cursor, attempt = session.rows(_NEXT, {"job": job_id}).one()
+    put(session, job_id, cursor, attempt, event, now=now)
+
+
+def put(session: WriteSession, job_id: str, cursor: int, attempt: int, event: dict[str, Any], *, now: datetime) -> None:
+    """Put an event of the hub's own where the job's row says, since this very transaction, that its stream ends."""
     session.change(
-        session.insert(JobEventsRow),
+        _PUT,
         {
             "job_id": job_id,
-            "first_cursor": cursor[0],
-            "last_cursor": cursor[0],
-            "attempt": cursor[1],
+            "first_cursor": cursor,
+            "last_cursor": cursor,
+            "attempt": attempt,
             "kinds": f",{event['kind']},",
             "payload": orjson.dumps([event]),
             "entry": _BY_THE_HUB,
@@ -63,18 +81,11 @@ def after(
     session: ReadSession, job_id: str, cursor: int, *, kinds: Sequence[str] = (), batches: int = 50
 ) -> list[StreamedEvent]:
     """The next events of a job after a cursor, oldest first; of some kinds only when `kinds` names them."""
-    query = (
-        select(JobEventsRow.first_cursor, JobEventsRow.attempt, JobEventsRow.payload)
-        .where(JobEventsRow.job_id == job_id, JobEventsRow.last_cursor > cursor)
-        .order_by(JobEventsRow.first_cursor)
-        .limit(batches)
-    )
-    for index, kind in enumerate(kinds):
-        clause = JobEventsRow.kinds.contains(f",{kind},")
-        query = query.where(clause) if index == 0 and len(kinds) == 1 else query
+    query = _AFTER.where(_EVENTS.c.kinds.contains(f",{kinds[0]},")) if len(kinds) == 1 else _AFTER
+    found = session.rows(query, {"job": job_id, "after": cursor, "batches": batches})
     return [
         StreamedEvent(number, attempt, event)
-        for first, attempt, payload in session.rows(query)
+        for first, attempt, payload in found
         for number, event in enumerate(orjson.loads(payload), first)
         if number > cursor and (not kinds or event["kind"] in kinds)
     ]
@@ -97,7 +108,7 @@ class Stands:
 
 
 def stands(session: ReadSession, job_id: str) -> Stands | None:
-    row = session.rows(select(JobRow.cursor, JobRow.state).where(JobRow.id == job_id)).one_or_none()
+    row = session.rows(_STANDS, {"job": job_id}).one_or_none()
     if row is None:
         return None
     state = JobState(row[1])
