@@ -72,7 +72,9 @@ def _place_one(job: WaitingJob, sites: list[SiteRoom]) -> Placed | Waits:
     named = [site for site in sites if _is_meant(job, site)]
     if job.compute is not None and not named:
         whom = f"no site {job.compute!r}" if isinstance(job.compute, str) else f"no site labelled {dict(job.compute)}"
-        return _waits(job, QueueReason.NO_SUCH_SITE, f"{whom} has joined", "see `insitu site list` for names and labels")
+        return _waits(
+            job, QueueReason.NO_SUCH_SITE, f"{whom} has joined", "see `insitu site list` for names and labels"
+        )
     having = [site for site in named if _offers(site, job)]
     if not having:
         return _no_dataset(job, named)

@@ -16,7 +16,7 @@ from insitu.gate.effort import Effort
 def test_marks_of_autologging_are_dropped_and_the_model_predicts_as_before() -> None:
     rows = np.arange(40.0).reshape(20, 2)
     model = LogisticRegression().fit(rows, np.arange(20) > 9)
-    model._mlflow_run_id = "0123456789abcdef0123456789abcdef"  # type: ignore[attr-defined] - as autologging does
+    model._mlflow_run_id = "0123456789abcdef0123456789abcdef"  # as autologging does
 
     copy = rewrite_skops(skops_io.dumps(model), Effort())
 

@@ -80,6 +80,7 @@ def test_other_safe_estimators_survive(other):
 
 def test_sparse_matrices_survive():
     from scipy import sparse
+
     fitted: Any = Ridge().fit(training()[0].to_numpy(), training()[1])
     fitted.extra_ = sparse.csr_matrix(np.eye(3))
     written = rewrite_skops(skops_bytes(fitted), Effort())

@@ -148,8 +148,9 @@ def test_rows_are_found_in_every_container(form):
 
 
 def test_a_sparse_matrix_is_laid_out_as_rows():
-    from scipy import sparse
     import io
+
+    from scipy import sparse
 
     thin = np.where(np.median(FEATURES, axis=0) < FEATURES, FEATURES, 0.0)
     for form in (sparse.csr_matrix, sparse.csc_matrix, sparse.coo_matrix):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import or_, select, update
@@ -28,6 +29,7 @@ class Unrecorded:
     attempt: int
     cursor: int
     recorded: int
+    created_at: datetime
 
     @property
     def ended(self) -> bool:
@@ -45,6 +47,7 @@ _COLUMNS = (
     JobRow.attempt,
     JobRow.cursor,
     JobRow.recorded,
+    JobRow.created_at,
 )
 
 
