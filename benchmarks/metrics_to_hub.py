@@ -144,7 +144,7 @@ class _Posts:
         batch = EventBatch(
             job_id=job.job_id, attempt=job.attempt, fence=job.fence, events=[*events], entry=1, size_bytes=0
         )
-        acknowledged = self._link.send_events(batch)
+        acknowledged = self._link.send_events(batch.model_dump_json().encode())
         if acknowledged != events[-1].seq:
             raise RuntimeError(f"the hub holds {acknowledged}, not {events[-1].seq}")
 
