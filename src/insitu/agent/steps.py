@@ -96,20 +96,22 @@ def prepare(attempt: Attempt) -> Next:
     if site.keepers.adopt(attempt.workspace.keeper) is not None:
         return Next(JobState.RUNNING)  # started before a crash that came before this was recorded
     target = Target.model_validate(attempt.row.details["target"])
-    code = _code(attempt, Digest(job.document.code))
-    environment = site.environments.ready(Digest(target.lock), site.link.fetch_blob)
     try:
         data = attempt.datasets
         for _, version in data:
             check_unchanged(version, site.folder)
     except InsituError as exc:
         return Next.failed(FailureClass.DATA, exc)
-    uid = site.store.take_uid(attempt.row, first=site.settings.first_uid + 1)
     _end_intake_of_a_former_try(attempt)
     attempt.workspace.make(gate_uid=site.settings.gate_gid)
-    attempt.intake = site.intakes.start(_intake_request(attempt, data))
-    attempt.workspace.make_outputs(uid)
-    spec = _sandbox_spec(attempt, code, environment, data, uid)
+    # It gets ready while the rest is looked for; whatever goes wrong meanwhile ends it.
+    with site.intakes.starting(_intake_request(attempt, data)) as starting:
+        code = _code(attempt, Digest(job.document.code))
+        environment = site.environments.ready(Digest(target.lock), site.link.fetch_blob)
+        uid = site.store.take_uid(attempt.row, first=site.settings.first_uid + 1)
+        attempt.workspace.make_outputs(uid)
+        spec = _sandbox_spec(attempt, code, environment, data, uid)
+        attempt.intake = starting.ready()
     request = KeeperRequest(
         spec=spec,
         sandbox=site.sandbox.name,
@@ -286,9 +288,9 @@ def _pass_on(attempt: Attempt, ended: int) -> None:
     ready = dict(poll.poll(1000))
     if attempt.intake is not None and attempt.intake.fileno() in ready:
         attempt.intake.wait_seq(attempt.intake.seq, timeout_s=0)
-        _read_events(attempt)
-        # The first of a flood was passed on at once; the rest come together, and leave the processor to the job.
-        attempt.detached.wait(_GATHER_S)
+        if _read_events(attempt):
+            # The first of a flood was passed on at once; the rest come together, and leave the processor to the job.
+            attempt.detached.wait(_GATHER_S)
 
 
 def _attach(attempt: Attempt) -> IntakeHandle:
@@ -309,13 +311,14 @@ def _finish_intake(attempt: Attempt) -> bool:
     return True
 
 
-def _read_events(attempt: Attempt) -> None:
-    """The gate's new events into the attempt's stream, without its numbers: the stream has its own."""
+def _read_events(attempt: Attempt) -> bool:
+    """The gate's new events into the attempt's stream, without its numbers: the stream has its own. Were there any?"""
+    before = attempt.stream.intake_offset
     reader = EventReader(attempt.workspace.intake / "events.jsonl")
     while True:
         lines, offset = reader.read(attempt.stream.intake_offset)
         if not lines:
-            return
+            return attempt.stream.intake_offset != before
         attempt.stream.add([json.loads(line) for line in lines], intake_offset=offset)
 
 

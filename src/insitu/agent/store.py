@@ -1,7 +1,10 @@
 """What a site remembers between two starts: attempts, accepted envelopes, held items.
 
 Standard-library SQLite in one file, WAL with synchronous=FULL: a commit that
-returned is on disk. What left the site is not here but in the ledger.
+returned is on disk. Except on the way to a job's start, where somebody waits: that
+an attempt was offered and is being prepared is offered and prepared again after a
+power cut; that its envelope was accepted is on disk before anything of it runs.
+What left the site is not here but in the ledger.
 """
 
 from __future__ import annotations
@@ -120,8 +123,16 @@ class Store:
             self._db.close()
 
     @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
+    def _write(self, *, synced: bool = True) -> Iterator[sqlite3.Connection]:
+        """One transaction.
+
+        Args:
+            synced: on the platter when it returns. Without it the kernel has it, so it survives
+                `kill -9`; a power cut may undo it, up to the last one that was synced.
+        """
         with self._lock:
+            # Of a write-ahead log a sync takes everything before it along (sqlite.org/pragma.html#pragma_synchronous).
+            self._db.execute("pragma synchronous=full" if synced else "pragma synchronous=normal")
             self._db.execute("begin immediate")
             try:
                 yield self._db
@@ -140,7 +151,7 @@ class Store:
 
     def put_assignment(self, job_id: str, attempt: int, fence: int, envelope: dict[str, Any]) -> bool:
         """Record an offered attempt; False if it was known. An attempt of an older fence is never recorded."""
-        with self._write() as db:
+        with self._write(synced=False) as db:
             newest = db.execute("select max(fence) from attempts where job_id = ?", (job_id,)).fetchone()[0]
             if newest is not None and newest >= fence:
                 return False
@@ -162,10 +173,10 @@ class Store:
         return [_attempt(row) for row in self._read("select * from attempts where over = 0 order by rowid")]
 
     def save_state(self, row: AttemptRow, state: JobState, **details: object) -> None:
-        """Move an attempt on, with what the next step needs. On disk when it returns."""
+        """Move an attempt on, with what the next step needs."""
         row.details.update(details)
         row.state = state
-        with self._write() as db:
+        with self._write(synced=state is not JobState.PREPARING) as db:
             db.execute(
                 "update attempts set state = ?, details = ? where job_id = ? and attempt = ?",
                 (state.value, json.dumps(row.details), *row.key),
@@ -188,7 +199,7 @@ class Store:
 
     def take_uid(self, row: AttemptRow, *, first: int) -> int:
         """A host uid for the job's code that no other job here has now, the same one when asked again."""
-        with self._write() as db:
+        with self._write(synced=False) as db:
             known = db.execute("select uid from uids where job_id = ? and attempt = ?", row.key).fetchone()
             if known is not None:
                 return int(known[0])

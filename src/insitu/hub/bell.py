@@ -17,7 +17,9 @@ class Bell:
     """Counts rings for each topic, and wakes threads and coroutines that wait for one."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        # One for each topic that a thread waits for: a ring for one of them must not wake all the others' threads.
+        self._sleepers: dict[str, threading.Condition] = {}
         self._rings: dict[str, int] = {}
         self._waiters: defaultdict[str, set[asyncio.Future[None]]] = defaultdict(set)
         self._closed = False
@@ -28,31 +30,33 @@ class Bell:
         return self._closed
 
     def ring(self, topic: str) -> None:
-        with self._changed:
+        with self._lock:
             self._rings[topic] = self._rings.get(topic, 0) + 1
             waiters = self._waiters.pop(topic, set())
-            self._changed.notify_all()
+            if topic in self._sleepers:
+                self._sleepers[topic].notify_all()
         for waiter in waiters:
             _wake(waiter)
 
     def mark(self, topic: str) -> int:
         """How often it has rung, to be handed to a wait."""
-        with self._changed:
+        with self._lock:
             return self._rings.get(topic, 0)
 
     def wait(self, topic: str, mark: int, timeout_s: float) -> None:
         """Return when it has rung since `mark`, the bell is closed, or time is up."""
         deadline = time.monotonic() + timeout_s
-        with self._changed:
+        with self._lock:
+            changed = self._sleepers.setdefault(topic, threading.Condition(self._lock))
             while not self._closed and self._rings.get(topic, 0) == mark:
                 left = deadline - time.monotonic()
-                if left <= 0 or not self._changed.wait(left):
+                if left <= 0 or not changed.wait(left):
                     return
 
     def future(self, topic: str, mark: int) -> asyncio.Future[None]:
         """Done when it has rung since `mark` or the bell is closed. `forget` it when nobody waits any more."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        with self._changed:
+        with self._lock:
             if self._closed or self._rings.get(topic, 0) != mark:
                 waiter.set_result(None)
             else:
@@ -60,7 +64,7 @@ class Bell:
         return waiter
 
     def forget(self, topic: str, waiter: asyncio.Future[None]) -> None:
-        with self._changed:
+        with self._lock:
             waiters = self._waiters.get(topic)
             if waiters is not None:
                 waiters.discard(waiter)
@@ -69,11 +73,12 @@ class Bell:
         waiter.cancel()
 
     def close(self) -> None:
-        with self._changed:
+        with self._lock:
             self._closed = True
             waiters = [waiter for group in self._waiters.values() for waiter in group]
             self._waiters.clear()
-            self._changed.notify_all()
+            for changed in self._sleepers.values():
+                changed.notify_all()
         for waiter in waiters:
             _wake(waiter)
 

@@ -26,12 +26,14 @@ def main() -> int:
     warm_up(WarmUp())
     gc.collect()
     gc.freeze()  # what was imported is not looked through again while a job runs
-    request = _wait_for_request(sys.stdin.buffer)
-    if request is None:
-        return 0
-    _write_faults_to(request.state_dir / "intake.log")
-    make_rules = gate_rules(request)
-    return asyncio.run(serve(request, make_rules, ready=_say_ready))
+    with asyncio.Runner() as runner:
+        runner.get_loop()  # made while nobody waits
+        request = _wait_for_request(sys.stdin.buffer)
+        if request is None:
+            return 0
+        _write_faults_to(request.state_dir / "intake.log")
+        make_rules = gate_rules(request)
+        return runner.run(serve(request, make_rules, ready=_say_ready))
 
 
 def _wait_for_request(lines: BinaryIO) -> IntakeRequest | None:

@@ -225,6 +225,39 @@ def attach(control: Path) -> IntakeHandle:
     return handle
 
 
+class StartingIntake:
+    """A process that has its request and gets ready."""
+
+    def __init__(self, process: subprocess.Popen[bytes], control: Path) -> None:
+        self._process = process
+        self._control = control
+        self._is_ready = False
+
+    def ready(self, *, timeout_s: float = _READY_S) -> IntakeHandle:
+        """Return when it takes connections.
+
+        Raises:
+            UnavailableError: it did not get ready: the request is not one, or a folder or socket can't be made.
+        """
+        out = self._process.stdout
+        assert out is not None
+        line = b""
+        with contextlib.suppress(OSError):
+            line = out.readline() if _readable(out.fileno(), timeout_s) else b""
+        if line != b'{"ready": true}\n':
+            raise UnavailableError(
+                "the job's intake did not start", code="intake-start", hint="look into intake.log in the job's folder"
+            )
+        self._is_ready = True
+        return IntakeHandle(self._control, self._process)
+
+    def end_unless_ready(self) -> None:
+        if not self._is_ready:
+            self._process.kill()
+            self._process.wait()
+        _close_pipes(self._process)
+
+
 class IntakePool:
     """Processes that wait for a job, a few ahead of need.
 
@@ -266,25 +299,23 @@ class IntakePool:
         Raises:
             UnavailableError: it did not get ready: the request is not one, or a folder or socket can't be made.
         """
+        with self.starting(request) as starting:
+            return starting.ready(timeout_s=timeout_s)
+
+    @contextlib.contextmanager
+    def starting(self, request: Mapping[str, Any]) -> Iterator[StartingIntake]:
+        """Give the request to a waiting process (or a new one); at the end of the block it is ready, or ended."""
         process = self._take()
         assert process.stdin is not None
-        assert process.stdout is not None
+        starting = StartingIntake(process, Path(request["control"]))
         try:
-            process.stdin.write(json.dumps(request).encode() + b"\n")
-            process.stdin.flush()
-            line = process.stdout.readline() if _readable(process.stdout.fileno(), timeout_s) else b""
-        except OSError:
-            line = b""
-        if line != b'{"ready": true}\n':
-            process.kill()
-            process.wait()
-            _close_pipes(process)
-            raise UnavailableError(
-                "the job's intake did not start", code="intake-start", hint="look into intake.log in the job's folder"
-            )
-        _close_pipes(process)
-        self._refill_later()
-        return IntakeHandle(Path(request["control"]), process)
+            with contextlib.suppress(OSError):  # it died: `ready` will see
+                process.stdin.write(json.dumps(request).encode() + b"\n")
+                process.stdin.flush()
+            yield starting
+        finally:
+            starting.end_unless_ready()
+            self._refill_later()
 
     def close(self) -> None:
         """End those who wait. Those who serve go on."""

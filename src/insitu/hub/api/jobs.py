@@ -40,11 +40,11 @@ async def submit_job(request: Request) -> Response:
 def _submit(request: Request, parts: Parts, body: bytes) -> Response:
     actor = person_of(request)
     asked = parse(JobRequest, body)
+    now, away_before = parts.clock(), parts.away_before()
     with parts.store.write() as session:
-        job_id, is_new = jobs.submit_job(actor, session, asked, now=parts.clock(), away_before=parts.away_before())
-    # After the commit: an agent that waits has been woken by now, and need not wait for how it looks to people.
-    with parts.store.read() as session:
-        view = jobs.show_job(actor, session, job_id, away_before=parts.away_before())
+        job_id, is_new = jobs.submit_job(actor, session, asked, now=now, away_before=away_before)
+        # Here, and not after the commit: from then on an agent has been woken, and this would be in its way.
+        view = jobs.show_job(actor, session, job_id, away_before=away_before)
     return Response(view.model_dump_json(), 201 if is_new else 200, media_type="application/json")
 
 

@@ -104,9 +104,9 @@ def assign(session: WriteSession, placed: Placed, *, now: datetime) -> bool:
     if changed is None:
         return False
     cursor, attempt = changed
+    sites.notify(session, placed.site)
     event = state_event(JobState.ASSIGNED, now, what=f"assigned to {placed.site}")
     stream.put(session, placed.job_id, cursor, attempt, {**event, "site": placed.site}, now=now)
-    sites.notify(session, placed.site)
     return True
 
 

@@ -66,7 +66,8 @@ class WriteSession(ReadSession):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self.topics: set[str] = set()
+        self.topics: dict[str, None] = {}
+        """In the order in which they were named."""
 
     def change(self, statement: Executable, parameters: Any = None) -> int:
         """Run a change and return how many rows it touched: 0 means that somebody was faster."""
@@ -85,7 +86,7 @@ class WriteSession(ReadSession):
 
     def wake(self, topic: str) -> None:
         """Tell whoever waits for `topic`, once this is committed."""
-        self.topics.add(topic)
+        self.topics[topic] = None
 
     def one_at_a_time(self, name: str) -> None:
         """Until the end of this transaction nobody else passes here. SQLite has one writer anyway."""
@@ -133,8 +134,9 @@ class Store:
                         {"channel": CHANNEL, "body": f"{self._process} {topic}"},
                     )
             raw.commit()
-        for topic in session.topics:
-            self._announce(topic)
+            # Before the connection is given back: somebody waits for this, and for that nobody.
+            for topic in session.topics:
+                self._announce(topic)
 
     @contextmanager
     def turn(self, name: str) -> Iterator[bool]:
