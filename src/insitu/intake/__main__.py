@@ -23,11 +23,11 @@ from insitu.intake.session import serve
 
 
 def main() -> int:
-    warm_up(WarmUp())
-    gc.collect()
-    gc.freeze()  # what was imported is not looked through again while a job runs
     with asyncio.Runner() as runner:
-        runner.get_loop()  # made while nobody waits
+        # In a thread, for the job's rules are made in one: then loop and thread are there as well.
+        runner.run(asyncio.to_thread(warm_up, WarmUp()))
+        gc.collect()
+        gc.freeze()  # what was imported is not looked through again while a job runs
         request = _wait_for_request(sys.stdin.buffer)
         if request is None:
             return 0

@@ -19,7 +19,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -303,7 +303,7 @@ class IntakePool:
             return starting.ready(timeout_s=timeout_s)
 
     @contextlib.contextmanager
-    def starting(self, request: Mapping[str, Any]) -> Iterator[StartingIntake]:
+    def starting(self, request: Mapping[str, Any]) -> Generator[StartingIntake]:
         """Give the request to a waiting process (or a new one); at the end of the block it is ready, or ended."""
         process = self._take()
         assert process.stdin is not None
