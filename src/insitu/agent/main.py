@@ -14,11 +14,13 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import IO
 
 from insitu.agent.assignments import Assignments
 from insitu.agent.console import Console
@@ -47,6 +49,7 @@ from insitu.wire.sync import Capacity
 
 _log = logging.getLogger("insitu.agent")
 
+_LOCK_S = 5.0  # a steward's command that works on the folder by itself holds the lock for a moment
 _INTAKE_MEMORY = 2 << 30  # of address space; an idle one holds about 40 MB
 
 # All that a gate process sees of an environment.
@@ -196,6 +199,14 @@ def _intake_argv(folder: SiteFolder, settings: AgentSettings) -> Callable[[], li
     return argv
 
 
+def _try_lock(stream: IO[str]) -> bool:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
 def only_one(folder: SiteFolder) -> Iterator[None]:
     """Hold the site's lock.
@@ -204,14 +215,15 @@ def only_one(folder: SiteFolder) -> Iterator[None]:
         ConflictError: another agent holds it.
     """
     with folder.lock.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            raise ConflictError(
-                f"another agent runs with {folder.root}",
-                code="agent-running",
-                hint="one site has one agent; end the other one first",
-            ) from exc
+        end = time.monotonic() + _LOCK_S
+        while not _try_lock(stream):
+            if time.monotonic() > end:
+                raise ConflictError(
+                    f"another agent runs with {folder.root}",
+                    code="agent-running",
+                    hint="one site has one agent; end the other one first",
+                )
+            time.sleep(0.1)
         stream.write(str(os.getpid()))
         stream.flush()
         yield
