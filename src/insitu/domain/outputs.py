@@ -30,6 +30,7 @@ class OutputType(StrEnum):
     """Azure ML's names where they exist."""
 
     MLFLOW_MODEL = "mlflow_model"  # an MLmodel folder, to be registered when `register` is set
+    CUSTOM_MODEL = "custom_model"  # files of weights without an MLmodel: safetensors, ONNX or JSON
     URI_FILE = "uri_file"
     URI_FOLDER = "uri_folder"
 
@@ -77,5 +78,6 @@ class Decision:
     checks: tuple[str, ...] = ()  # every rule that ran
     not_checked: tuple[str, ...] = ()  # every rule that could not run, and so never counts as passed
     size_bytes: int = 0  # of the canonical copy, or of what was written when there is none
+    ceiling_bytes: int = 0  # what the canonical copy could carry beyond what the policy asked for; 0 without a copy
     digest: Digest | None = None  # of the canonical copy (a folder: of its sorted manifest)
     files: tuple[str, ...] = field(default=())  # relative paths in the canonical copy

@@ -53,7 +53,7 @@ def judge(request: JudgeRequest) -> JudgeReply:
     Raises:
         InvalidInputError: the policy can't be read. Then nothing is decided, and nothing leaves.
     """
-    terms = Terms(load_policy(request.policy).release, request.contract)
+    terms = Terms(load_policy(request.policy).release, request.contract, in_envelope=request.in_envelope)
     knowledge = _open(request.index_dirs)
     limits = Limits(request.limits.time_s, request.limits.expansion_bytes, request.limits.members)
     effort = Effort(limits)

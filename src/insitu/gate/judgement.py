@@ -44,6 +44,7 @@ class JudgeRequest:
     lock_packages: tuple[tuple[str, str], ...]
     out_dir: Path  # exists, writable: canonical copies go to out_dir/<output>/
     limits: JudgeLimits = field(default_factory=JudgeLimits)
+    in_envelope: bool = False  # a run envelope, signed by a steward, covers the job
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def parse_judge_request(text: str) -> JudgeRequest:
         lock_packages=tuple((name, version) for name, version in document["lock_packages"]),
         out_dir=Path(document["out_dir"]),
         limits=JudgeLimits(**document["limits"]),
+        in_envelope=document["in_envelope"],
     )
 
 
@@ -123,6 +125,7 @@ def _decision(item: dict[str, Any]) -> Decision:
         checks=tuple(item["checks"]),
         not_checked=tuple(item["not_checked"]),
         size_bytes=item["size_bytes"],
+        ceiling_bytes=item["ceiling_bytes"],
         digest=None if item["digest"] is None else Digest(item["digest"]),
         files=tuple(item["files"]),
     )

@@ -12,7 +12,12 @@ from typing import Any, cast
 
 _KEYS: Mapping[tuple[str, ...], str] = {
     ("release", "models", "ceiling"): "leave it out and lower release.models.max_bytes: it bounds what a model carries",
+    ("release", "models", "free_ceiling"): "leave it out and lower release.models.max_bytes",
     ("release", "models", "precision"): "leave it out; weights leave as they were stored",
+    ("release", "models", "smoke"): "leave it out; nothing is predicted at the gate",
+    ("release", "files", "max_count"): "leave it out; release.files.max_bytes bounds an output",
+    ("budget", "ceiling_per_dataset_per_month"): "leave it out; budget.per_dataset_per_month bounds what leaves",
+    ("budget", "ceiling_per_submitter_per_month"): "leave it out; budget.per_submitter_per_month bounds what leaves",
 }
 _VALUES: Mapping[tuple[str, ...], Mapping[Any, str]] = {
     ("release", "logs", "mode"): {"open": "use scanned, or held"},

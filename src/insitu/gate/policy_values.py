@@ -65,7 +65,9 @@ KeyFingerprint = Annotated[str, Field(pattern=r"^ed25519:SHA256:[A-Za-z0-9+/_-]{
 DigestText = Annotated[Digest, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 TypeName = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
 PersonNames = Annotated[tuple[PersonName, ...], BeforeValidator(_as_tuple)]
-Otherwise = Literal["held", "refused"]
+Otherwise = Literal["held", "refused", "resident"]
+ModelFormat = Literal["skops", "safetensors", "onnx", "json"]
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 class _Values(BaseModel):
@@ -106,22 +108,36 @@ class ParamRules(_Values):
 
 
 class LogRules(_Values):
-    mode: Literal["held", "scanned"]
+    mode: Literal["held", "scanned", "open"]
     max_bytes: ByteCount
+
+
+class SmokeRules(_Values):
+    """The smoke prediction: what was written and what would leave, asked the same rows inside one sandbox."""
+
+    rows: Annotated[int, Field(ge=1, le=10_000)]  # rows of the job's first dataset that both are asked
+    tolerance: Annotated[float, Field(ge=0, le=1)]  # share of predictions that may differ
 
 
 class ModelRules(_Values):
-    formats: Annotated[tuple[Literal["skops"], ...], BeforeValidator(_as_tuple)]
+    formats: Annotated[tuple[ModelFormat, ...], BeforeValidator(_as_tuple)]
     trusted_types: Annotated[tuple[TypeName, ...], BeforeValidator(_as_tuple)] = ()
     known_rows: Annotated[int, Field(ge=0)] = 0
     max_bytes: ByteCount
+    precision: Precision | None = None  # what tensors are rounded to; None: they leave as they were stored
+    ceiling_bytes: Annotated[ByteCount, Field(alias="ceiling")] = 0  # carried beyond what was asked for, in an envelope
+    free_ceiling_bytes: Annotated[ByteCount, Field(alias="free_ceiling")] = (
+        0  # and where no run envelope covers the job
+    )
+    smoke: SmokeRules | None = None
     otherwise: Otherwise = "held"
 
 
 class FileRules(_Values):
-    formats: Annotated[tuple[Literal["csv", "json"], ...], BeforeValidator(_as_tuple)]
+    formats: Annotated[tuple[Literal["csv", "json", "png"], ...], BeforeValidator(_as_tuple)]
     max_bytes: ByteCount
-    otherwise: Otherwise = "held"
+    max_count: Annotated[int, Field(ge=1, le=1000)] = 20  # files in one output
+    otherwise: Literal["held", "refused"] = "held"
 
 
 _NO_METRICS = MetricRules(digits=1, max_count=0)
@@ -148,11 +164,18 @@ class BudgetRules(_Values):
     per_job_bytes: Annotated[ByteCount, Field(alias="per_job")]
     per_dataset_per_month_bytes: Annotated[ByteCount, Field(alias="per_dataset_per_month")]
     per_submitter_per_month_bytes: Annotated[ByteCount, Field(alias="per_submitter_per_month")]
+    # Sums of the releases' ceilings. Left out: those of the bytes above hold for them too.
+    ceiling_per_dataset_per_month_bytes: Annotated[ByteCount | None, Field(alias="ceiling_per_dataset_per_month")] = (
+        None
+    )
+    ceiling_per_submitter_per_month_bytes: Annotated[
+        ByteCount | None, Field(alias="ceiling_per_submitter_per_month")
+    ] = None
 
 
 class ReviewRules(_Values):
     reviewers: dict[PersonName, KeyFingerprint] = {}
-    needed: Literal[1] = 1
+    needed: Literal[1, 2] = 1  # two work blind: neither sees the other's verdict before giving their own
     own: Literal["never"] = "never"  # a job's signer never reviews it, by key or by name
 
 

@@ -44,7 +44,7 @@ class Subject:
 
     @property
     def is_model(self) -> bool:
-        return self.type is OutputType.MLFLOW_MODEL
+        return self.type in (OutputType.MLFLOW_MODEL, OutputType.CUSTOM_MODEL)
 
     @property
     def size_bytes(self) -> int:
@@ -58,6 +58,7 @@ class Terms:
 
     release: ReleaseRules
     contract: ReleaseContract
+    in_envelope: bool = False  # a run envelope covers the job
 
     def otherwise(self, subject: Subject) -> Otherwise:
         return self.release.models.otherwise if subject.is_model else self.release.files.otherwise

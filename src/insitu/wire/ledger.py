@@ -45,6 +45,8 @@ class LedgerEntry(BaseModel):
     last_seq: int = 0
     policy_version: int = 0
     reviewer: str = ""
+    ceiling_bytes: int = Field(default=0, ge=0)  # what the bytes could carry beyond what the policy asked for
+    run_envelope: str = ""  # digest of the run envelope that covered the job, if one did
     prev: str
     """Hash of the entry before; `GENESIS` for the first."""
 

@@ -98,7 +98,7 @@ def test_an_empty_policy_is_an_error(text):
         ("runs: 50", "run: 50", "did you mean datasets.wdbc.runs?"),
         ("known_rows", "knownrows", "did you mean release.models.known_rows?"),
         ("review:", "reveiw:", "did you mean review?"),
-        ("otherwise: refused", "zzzz: 1", "known here: formats, max_bytes, otherwise"),
+        ("otherwise: refused", "zzzz: 1", "known here: formats, max_bytes, max_count, otherwise"),
     ],
 )
 def test_an_unknown_key_is_an_error_that_knows_the_right_one(old, new, hint):
