@@ -1,5 +1,6 @@
 """What the store promises, on SQLite and on PostgreSQL."""
 
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -189,6 +190,20 @@ def fail_half_way(store):
         sites.create(session, "leeds", {}, now=NOW)
         message = "half way"
         raise RuntimeError(message)
+
+
+def test_a_connection_that_is_given_back_after_the_end_is_closed(url):
+    closing = Store(url)
+    migrate(closing)
+    with closing.read() as session:
+        session.rows(select(SiteRow.name))
+        connection = session._session.connection().connection.dbapi_connection
+        closing.close()
+    if closing.on_postgres:
+        assert connection.closed
+    else:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
 
 
 def test_times_come_back_aware_and_in_utc(store):

@@ -75,7 +75,12 @@ def test_the_whole_story_happens_and_is_told_as_one_json_object(folder, base_lay
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_demo_that_is_stopped_in_the_middle_leaves_nothing(folder, base_layout, number):
     process = subprocess.Popen(
-        demo(folder, "--json"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, process_group=0
+        # Whoever starts the tests in the background has them, and so this, ignore SIGINT.
+        ["env", "--default-signal=INT,TERM", *demo(folder, "--json")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
     )
     assert process.stderr is not None
     # The first step is told when hub, registry and agent run.

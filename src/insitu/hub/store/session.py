@@ -116,6 +116,13 @@ class Store:
             self._reader = self._writer.execution_options(postgresql_readonly=True)
         else:
             self._writer, self._reader = _sqlite(url, writes=True), _sqlite(url, writes=False)
+        for engine in {self._writer, self._reader}:
+            event.listen(engine, "checkin", self._given_back)
+
+    def _given_back(self, connection: Any, _: object) -> None:
+        # A thread that was still reading when the store was closed: its pool is gone, so nobody else would close this.
+        if self._stop.is_set() and connection is not None:
+            connection.close()
 
     @contextmanager
     def read(self) -> Iterator[ReadSession]:
