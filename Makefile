@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .SHELLFLAGS := -eu -c
-.PHONY: help demo test check format base-image bench clean
+.PHONY: help demo test check format base-image bench leakbench clean
 
 # uv comes from PATH where it is there, else from .tools, where scripts/bootstrap puts it.
 export PATH := $(PATH):$(CURDIR)/.tools/bin
@@ -67,6 +67,11 @@ bench:  ## measure, and print ratios against references measured in the same run
 	@scripts/bootstrap test
 	@$(SYNC) --all-extras
 	@$(RUN) python -m benchmarks $(ARGS)
+
+leakbench:  ## try to leak in every way we know, and to release honest models; writes benchmarks/leaks/RESULTS.md
+	@scripts/bootstrap test
+	@$(SYNC) --all-extras
+	@$(RUN) python -m benchmarks.leaks $(ARGS)
 
 clean:  ## remove what was made in this folder; caches outside of it stay
 	@rm -rf .venv .tools .pytest_cache .ruff_cache .hypothesis dist .coverage*

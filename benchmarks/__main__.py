@@ -33,6 +33,8 @@ BENCHES = (
     "idle_agents",
     "images",
     "serving",
+    "smoke",
+    "scan",
 )
 
 

@@ -37,7 +37,7 @@ class _Agent:
         key = SigningKey.generate()
         self._join = {"token": join_token, "public_key": key.public.text}
         hash_ = digest_of(site.encode())
-        signature = base64.b64encode(key.sign(head_message(site, 1, hash_))).decode()
+        signature = base64.b64encode(key.sign(head_message(site, 1, hash_, hash_))).decode()
         token = issue_agent_token(site, key, now=datetime.now(UTC))
         self._report: dict[str, Any] = {
             "agent_version": "bench",
@@ -47,7 +47,7 @@ class _Agent:
             "bases": [{"digest": digest_of(b"a base"), "python": "3.11", "platform": "x86_64-linux"}],
             "capacity": {"cpus": 1000, "memory_bytes": 1 << 44, "slots": 1000},
             "attempts": [],
-            "head": {"entries": 1, "hash": hash_, "signature": signature},
+            "head": {"entries": 1, "hash": hash_, "root": hash_, "signature": signature},
             "revision": "",
             "wait_s": 0,
         }

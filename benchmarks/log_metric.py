@@ -1,8 +1,7 @@
 """`mlflow.log_metric` as a job calls it, through the gate, against the same calls to `mlflow server`.
 
 The same script with the same client, packages and interpreter runs both times:
-once as a job at a site (sandbox, forwarder, socket, gate; agent and hub carry on
-beside it), once in a bare sandbox that shares the network, against `mlflow server`
+once as a job at a site (sandbox and gate; agent and hub carry on beside it), once in a bare sandbox that shares the network, against `mlflow server`
 over SQLite with one worker. What the client itself computes for a call is the
 limit that neither can pass, so it is the second reference.
 """

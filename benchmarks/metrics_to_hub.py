@@ -1,15 +1,16 @@
 """Metrics from a site to the hub, in batches, against `MlflowClient.log_batch` to `mlflow server`.
 
-Ours is what an agent does: `POST /agent/v1/events` with 500 events, each batch
-validated on both sides and on the hub's disk (SQLite, synchronous=FULL) when it is
-answered, one after the other over one connection; then the same with the agent's
-whole stream before it (journal, ledger entry with its fsync, batch). The hub goes
-on writing to MLflow meanwhile. The reference sends batches of 100, which is what
+Ours is what gate and agent do: 500 events written as the gate writes them, then
+`POST /agent/v1/events`, each batch validated by the hub and on its disk (SQLite,
+synchronous=FULL) when it is answered, one after the other over one connection; then
+the same with the agent's whole stream before it (journal, ledger entry with its
+fsync, batch). The hub goes on writing to MLflow meanwhile. The reference sends batches of 100, which is what
 MLflow's own clients send.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -23,8 +24,9 @@ from insitu.agent.ledger import Ledger
 from insitu.agent.store import Store
 from insitu.agent.stream import About, AttemptStream
 from insitu.domain.jobs import FailureClass, JobState
-from insitu.wire.events import EventBatch, MetricEvent, StateEvent
+from insitu.wire.events import StateEvent
 from insitu.wire.keys import SigningKey
+from insitu.wire.plain_metrics import metric_line
 from insitu.wire.sync import Assignment, AttemptReport, BaseOffer, Capacity, SyncRequest
 from tests.rig import World
 
@@ -117,36 +119,34 @@ class _Posts:
     def __init__(self, link: HubLink, job: Assignment) -> None:
         self._link, self._job = link, job
         self._seq = count(1)
-        begin = (JobState.PREPARING, JobState.RUNNING)
-        self._send([StateEvent(seq=next(self._seq), at=datetime.now(UTC), state=state) for state in begin])
+        self._say(JobState.PREPARING)
+        self._say(JobState.RUNNING)
 
     def one_round(self) -> float:
         """Events a second."""
         begun = time.perf_counter()
         for _ in range(_BATCHES):
             now = datetime.now(UTC)
-            self._send(
-                [
-                    MetricEvent(seq=seq, at=now, key="loss", value=1.0 / seq, step=seq, timestamp_ms=seq)
-                    for seq in islice(self._seq, _BATCH)
-                ]
-            )
+            seqs = list(islice(self._seq, _BATCH))
+            self._send([metric_line(seq=seq, at=now, run="", key="loss", value=1.0 / seq, step=seq) for seq in seqs])
         return _BATCH * _BATCHES / (time.perf_counter() - begun)
 
     def end(self) -> None:
         """The job is over: nobody has to wait for it."""
-        self._send(
-            [StateEvent(seq=next(self._seq), at=datetime.now(UTC), state=JobState.FAILED, failure=FailureClass.LOST)]
-        )
+        self._say(JobState.FAILED, FailureClass.LOST)
 
-    def _send(self, events: list[MetricEvent] | list[StateEvent]) -> None:
+    def _say(self, state: JobState, failure: FailureClass | None = None) -> None:
+        event = StateEvent(seq=next(self._seq), at=datetime.now(UTC), state=state, failure=failure)
+        self._send([event.model_dump_json()])
+
+    def _send(self, events: list[str]) -> None:
         job = self._job
-        batch = EventBatch(
-            job_id=job.job_id, attempt=job.attempt, fence=job.fence, events=[*events], entry=1, size_bytes=0
-        )
-        acknowledged = self._link.send_events(batch.model_dump_json().encode())
-        if acknowledged != events[-1].seq:
-            raise RuntimeError(f"the hub holds {acknowledged}, not {events[-1].seq}")
+        head = {"job_id": job.job_id, "attempt": job.attempt, "fence": job.fence, "entry": 1, "size_bytes": 0}
+        body = f'{json.dumps(head)[:-1]},"events":[{",".join(events)}]}}'
+        acknowledged = self._link.send_events(body.encode())
+        last = json.loads(events[-1])["seq"]
+        if acknowledged != last:
+            raise RuntimeError(f"the hub holds {acknowledged}, not {last}")
 
 
 class _Stream:

@@ -19,7 +19,7 @@ from benchmarks.figures import Row, in_turns, milliseconds
 from benchmarks.programs import run_timed
 from benchmarks.scene import SMALL, Scene, bare_bwrap
 from insitu.domain.errors import UnavailableError
-from insitu.sandbox.contract import SANDBOXES, SandboxSettings, choose
+from insitu.sandbox.contract import SANDBOXES, Likely, SandboxSettings, choose
 from insitu.sandbox.keeper import KeeperRequest
 from insitu.sandbox.keeper_pool import KeeperPool
 from insitu.sandbox.spec import Limits, Mount, Reason, SandboxSpec
@@ -57,7 +57,8 @@ class _Starts:
     def __init__(self, scene: Scene, tree: Path, name: str, settings: SandboxSettings) -> None:
         self._scene, self._tree, self._name, self._settings = scene, tree, name, settings
         self._number = 0
-        self.pool = KeeperPool(1, [sys.executable], settings, name)
+        likely = Likely(scene.base.rootfs, _LIMITS.scratch_bytes)
+        self.pool = KeeperPool(1, [sys.executable], settings, name, likely)
         time.sleep(_UNTIL_READY_AGAIN_S)
 
     def one(self) -> float:
@@ -98,7 +99,6 @@ class _Starts:
             env={"PATH": "/opt/env/bin:/usr/bin:/bin", "LANG": "C.UTF-8"},
             workdir="/",
             mounts=(Mount(self._tree, "/opt/env"),),
-            gate_socket=None,
             limits=_LIMITS,
             uid=_UID,
             gid=_UID,

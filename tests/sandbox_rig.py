@@ -26,7 +26,7 @@ from typing import Any
 
 import pytest
 
-from insitu.sandbox.contract import Capabilities, Sandbox, SandboxSettings, open_sandbox
+from insitu.sandbox.contract import Capabilities, Likely, Sandbox, SandboxSettings, open_sandbox
 from insitu.sandbox.keeper import KeeperRequest
 from insitu.sandbox.keeper_pool import KeeperHandle, KeeperPool
 from insitu.sandbox.spec import Limits, Mount, SandboxResult, SandboxSpec
@@ -112,7 +112,6 @@ class Rig:
             env={"PATH": "/usr/bin:/bin", "HOME": "/tmp"},
             workdir="/job/outputs",
             mounts=mounts,
-            gate_socket=None,
             limits=LIMITS,
             uid=self.uid,
             gid=self.uid,
@@ -250,9 +249,18 @@ def docker_socket() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def open_rig(
-    kind: str, rootfs: Path, docker: Path | None = None, *, podman: str = "podman", bwrap: str = "bwrap"
+    kind: str,
+    rootfs: Path,
+    docker: Path | None = None,
+    *,
+    podman: str = "podman",
+    bwrap: str = "bwrap",
+    ahead: bool = True,
 ) -> Iterator[Rig]:
-    """A rig in a folder of its own; everything it started is gone when the block ends."""
+    """A rig in a folder of its own; everything it started is gone when the block ends.
+
+    Its keepers make ahead what they can, as an agent's do, unless told otherwise.
+    """
     folder = Path(tempfile.mkdtemp(prefix="insitu-sandbox-"))
     folder.chmod(0o711)
     owner = USER_UID if kind == "bubblewrap-as-user" else 0
@@ -267,9 +275,9 @@ def open_rig(
         sandbox = AsUser(sandbox, settings, python)
     found = sandbox.probe()
     assert found.available, f"{kind}: {found.why_not}. hint: `make test` installs it; {found.hint}"
-    rig = Rig(
-        kind, sandbox, settings, rootfs, folder, USER_UID if owner else JOB_UID, python, KeeperPool(1, python, settings)
-    )
+    likely = Likely(rootfs, LIMITS.scratch_bytes) if ahead else None
+    pool = KeeperPool(1, python, settings, sandbox.name, likely)
+    rig = Rig(kind, sandbox, settings, rootfs, folder, USER_UID if owner else JOB_UID, python, pool)
     try:
         yield rig
     finally:

@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from insitu.gate import logs, metrics
+from insitu.gate import logs, metric_names, metrics
 from insitu.gate import names as names_module
+from insitu.gate.code_words import CodeWords
 from insitu.gate.known_data import KnownData
+from insitu.gate.live_evidence import LiveEvidence
 from insitu.gate.logs import LogBudget, LogGate
+from insitu.gate.metric_names import MetricNames
 from insitu.gate.metrics import MetricGate
 from insitu.gate.params import ParamGate
 from insitu.gate.policy import LogRules, MetricRules, ParamRules, ReleaseRules
@@ -29,9 +32,15 @@ def known(tmp_path_factory) -> KnownData:
 
 
 def what_leaves(text: str, known: list[KnownData]) -> str:
-    log = LogGate(RULES, known, LogBudget(256_000))
-    left = [line for each in text.splitlines() for line in log.line(each).released]
+    log = LogGate(RULES, LiveEvidence(known), LogBudget(256_000))
+    left = [line for outcome in log.lines(text.splitlines(), AT) for line in outcome.released]
     return "\n".join([*left, *log.end()])
+
+
+def metric_gate(name: str, known: list[KnownData], *, per_second: int = 5000) -> MetricGate:
+    evidence = LiveEvidence(known)
+    rules = MetricRules(digits=4, max_count=5000, per_second=per_second)
+    return MetricGate(rules, MetricNames([name], evidence, most=rules.max_names), evidence)
 
 
 def canaries_in(text: str) -> set[str]:
@@ -56,8 +65,8 @@ def by_pandas() -> str:
     return wdbc().iloc[:40, :8].to_string()
 
 
-def chunks(encoded: str) -> str:
-    return "\n".join(encoded[at : at + 76] for at in range(0, len(encoded), 76))
+def chunks(encoded: str, size: int = 76) -> str:
+    return "\n".join(encoded[at : at + size] for at in range(0, len(encoded), size))
 
 
 PRINTED = {
@@ -103,33 +112,90 @@ def test_encoded_rows_stay(known, monkeypatch, encode):
     text = chunks(encode(wdbc().head(10).to_csv(header=False).encode()[:1500]))
     assert len(what_leaves(text, [known])) < 80  # at most the short last line
     monkeypatch.setattr(logs, "encoded_run", lambda _: False)
-    assert what_leaves(text, [known]) == text
+    monkeypatch.setattr(logs.Disguise, "is_worn_by", lambda *_: False)
+    assert len(what_leaves(text, [])) > 400  # of long numbers the first digits, of all else everything
 
 
 def test_metric_names_that_are_rows_stay(known, monkeypatch):
-    gate = MetricGate(MetricRules(digits=4, max_count=5000), ["m_*"], [known])
+    gate = metric_gate("m_*", [known])
     rows = wdbc().head(40).to_csv(header=False).splitlines()
     names = [f"m_{base64.b32encode(row.encode()).decode()[:90]}" for row in rows]
     names += [f"m_{row[:90]}" for row in rows]
+    pieces = [piece for row in rows for piece in chunks(base64.b32encode(row.encode()).decode().rstrip("="), 8).split()]
+    names += [f"m_{piece}" for piece in pieces if len(piece) > 2]
     assert [name for name in names if gate.decide(name, 1.0, 0, AT).leaves] == []
-    monkeypatch.setattr(names_module, "objection_to", lambda _: "")
-    without = MetricGate(MetricRules(digits=4, max_count=5000, per_second=5000), ["m_*"])
-    assert sum(without.decide(name, 1.0, 0, AT).leaves for name in names) == 64  # only their number bounds them then
+    for module in (names_module, metric_names):
+        monkeypatch.setattr(module, "objection_to", lambda _: "")
+    monkeypatch.setattr(MetricNames, "_objection_to_words", lambda *_: "")
+    without = metric_gate("m_*", [])
+    assert sum(without.decide(name, 1.0, 0, AT).leaves for name in set(names)) == 100  # only their number bounds them then
 
 
 def test_digits_behind_the_policys_do_not_leave(monkeypatch):
-    gate = MetricGate(MetricRules(digits=4, max_count=5000, per_second=5000), ["loss"])
+    gate = metric_gate("loss", [])
     secret = [int(value * 1000) % 10**6 for value in wdbc()["mean area"]]
     sent = [gate.decide("loss", 0.5 + hidden * 1e-12, step, AT).value for step, hidden in enumerate(secret)]
     assert set(sent) == {0.5}
     monkeypatch.setattr(metrics, "round_significant", lambda value, _: value)
-    without = MetricGate(MetricRules(digits=4, max_count=5000, per_second=5000), ["loss"])
+    without = metric_gate("loss", [])
     values = [without.decide("loss", 0.5 + hidden * 1e-12, step, AT).value for step, hidden in enumerate(secret)]
     assert [round((value - 0.5) / 1e-12) for value in values] == secret
 
 
+CELLS = wdbc().iloc[:60, :20].to_numpy()
+ORDERS = {
+    "row by row": CELLS.ravel(),
+    "column by column": CELLS.T.ravel(),
+    "in an order that only the receiver knows": np.random.default_rng(7).permutation(CELLS.ravel()),
+    "one cell among two other numbers": np.insert(CELLS.ravel().astype(float), range(CELLS.size), 0.5).ravel(),
+}
+
+
+def sent_as_metrics(values: np.ndarray, known: list[KnownData]) -> list[float]:
+    gate = metric_gate("loss", known)
+    outcomes = [gate.decide("loss", float(value), step, AT) for step, value in enumerate(values)]
+    return [outcome.value for outcome in outcomes if outcome.leaves]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_rows_in_the_values_of_metrics_stay_in_whatever_order(known, order):
+    assert len(sent_as_metrics(ORDERS[order], [known])) < 90
+    assert len(sent_as_metrics(ORDERS[order], [])) >= len(ORDERS[order])
+
+
+def test_rows_that_take_turns_between_channels_stay(known):
+    evidence = LiveEvidence([known])
+    rules = MetricRules(digits=4, max_count=5000)
+    values = MetricGate(rules, MetricNames(["loss"], evidence, most=1), evidence)
+    words = ParamGate(ParamRules(max_bytes=100_000), evidence)
+    lines = LogGate(RULES, evidence, LogBudget(256_000))
+    sent = 0
+    for at, value in enumerate(CELLS[:20].ravel()):
+        if at % 3 == 0:
+            sent += values.decide("loss", float(value), at // 3, AT).leaves
+        elif at % 3 == 1:
+            sent += words.decide(f"p{at % 7}", str(value)).leaves
+        else:
+            sent += bool(lines.lines([f"now {value}"], AT)[0].released)
+    assert sent < 60  # of four hundred, and of no row more than the few that chance explains
+
+
+def test_digits_hidden_in_printed_numbers_do_not_leave(known):
+    text = "\n".join(f"loss {0.5 + index * 1e-12:.15f}" for index in range(100))
+    assert set(what_leaves(text, [known]).splitlines()) == {"loss 0.5"}
+
+
+def test_a_type_or_function_named_after_a_row_stays(known):
+    text = (
+        'Traceback (most recent call last):\n  File "/job/code/train.py", line 3, in f17_99_10_38\n'
+        "__main__.Row_17_99_10_38_122_8Error: x"
+    )
+    log = LogGate(RULES, LiveEvidence([known]), LogBudget(256_000), code=lambda: CodeWords({"train.py": 9}))
+    assert "17" not in "".join(line for outcome in log.lines(text.splitlines(), AT) for line in outcome.released)
+
+
 def test_parameters_that_are_rows_stay(known):
-    gate = ParamGate(ParamRules(max_bytes=100_000), [known])
+    gate = ParamGate(ParamRules(max_bytes=100_000), LiveEvidence([known]))
     sent = [
         value
         for number, row in enumerate(wdbc().head(40).to_numpy().tolist())
@@ -137,7 +203,8 @@ def test_parameters_that_are_rows_stay(known):
         if gate.decide(f"p{number}", value).leaves
     ]
     assert sent == []
-    assert ParamGate(ParamRules(max_bytes=100_000)).decide("p", json.dumps(wdbc().iloc[0].tolist()[:12])).leaves
+    blind = ParamGate(ParamRules(max_bytes=100_000), LiveEvidence([]))
+    assert blind.decide("p", json.dumps(wdbc().iloc[0].tolist()[:12])).leaves
 
 
 def test_the_key_of_the_site_is_in_no_file_of_an_index(tmp_path: Path):

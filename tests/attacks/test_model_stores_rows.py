@@ -25,7 +25,9 @@ from sklearn.svm import SVC
 from insitu.domain.outputs import OutputType, Verdict
 from insitu.gate import examine, safe_types
 from insitu.gate.checks import types
+from insitu.gate.known_content import ContentFound
 from insitu.gate.rows import RowScan
+from insitu.gate.structures import Structures
 from tests.unit.gate.gate_world import (
     index_of,
     judge_one,
@@ -36,6 +38,9 @@ from tests.unit.gate.gate_world import (
     training,
     wdbc,
 )
+
+# Nothing but the scan between a model and the world: no rounding, and a ceiling that nothing reaches.
+LOOSE = "version: 1\nrelease: {models: {formats: [skops], max_bytes: 5MB, ceiling: 5MB}}"
 
 
 @pytest.fixture(scope="module")
@@ -84,16 +89,17 @@ def test_rows_in_an_attribute_of_a_safe_estimator_are_found(tmp_path, index, wha
 @pytest.mark.parametrize("what", SMUGGLED)
 def test_without_the_scan_rows_in_an_attribute_would_leave(tmp_path, index, monkeypatch, what):
     blind(monkeypatch)
-    decision = judge_one(
-        model_folder(tmp_path / "m", skops_bytes(linear_with(SMUGGLED[what]))), index, tmp_path / "out"
-    )
+    folder = model_folder(tmp_path / "m", skops_bytes(linear_with(SMUGGLED[what])))
+    decision = judge_one(folder, index, tmp_path / "out", policy=LOOSE)
     assert decision.verdict is Verdict.RELEASED
     leaked = skops.io.load(tmp_path / "out" / "model" / "model.skops")
     assert np.array_equal(np.array(leaked[-1].notes_), np.array(SMUGGLED[what]))
 
 
 def blind(monkeypatch) -> None:
-    """Take the scan away, of arrays and of text."""
+    """Take the scan away, of arrays, of text and of what is built to keep rows."""
+    monkeypatch.setattr(examine, "ContentScan", _BlindContentScan)
+    monkeypatch.setattr(examine, "structures_in", lambda *_: Structures())
     monkeypatch.setattr(RowScan, "find", lambda *_: _nothing())
     monkeypatch.setattr(examine, "LineScan", _BlindLineScan)
 
@@ -105,7 +111,21 @@ def _nothing():
     return RowsFound(NO_ROWS, ())
 
 
+class _BlindContentScan:
+    found = ContentFound()
+
+    def __init__(self, *_):
+        pass
+
+    def look_at_bytes(self, *_):
+        pass
+
+    look_at_texts = look_at_numbers = look_at_bytes
+
+
 class _BlindLineScan:
+    names = 0
+
     def __init__(self, known):
         del known
 
@@ -121,8 +141,9 @@ def test_without_undoing_maps_scaled_rows_would_leave(tmp_path, index, monkeypat
         before(self, *args, **{**options, "undo_maps": False})
 
     monkeypatch.setattr(RowScan, "__init__", without)
+    monkeypatch.setattr(examine, "structures_in", lambda *_: Structures())
     folder = model_folder(tmp_path / "m", skops_bytes(linear_with(SMUGGLED["scaled rows"])))
-    assert judge_one(folder, index, tmp_path / "out").verdict is Verdict.RELEASED
+    assert judge_one(folder, index, tmp_path / "out", policy=LOOSE).verdict is Verdict.RELEASED
 
 
 @pytest.mark.parametrize("save", [pickle.dumps, cloudpickle.dumps], ids=["pickle", "cloudpickle"])
@@ -141,7 +162,7 @@ def test_a_renamed_neighbours_model_is_found_by_what_it_holds(tmp_path, index, m
 
 def test_trusting_the_type_of_a_model_does_not_let_its_rows_out(tmp_path, index, monkeypatch):
     policy = (
-        "version: 1\nrelease: {models: {formats: [skops], max_bytes: 5MB, trusted_types: "
+        "version: 1\nrelease: {models: {formats: [skops], max_bytes: 5MB, ceiling: 5MB, trusted_types: "
         "[sklearn.neighbors._classification.KNeighborsClassifier, sklearn.svm._classes.SVC]}}"
     )
     for number, estimator in enumerate((KNeighborsClassifier(), SVC())):
@@ -163,6 +184,7 @@ def test_a_model_of_rows_that_no_map_undoes_is_still_held_by_its_type(tmp_path, 
     assert (decision.verdict, decision.rule) == (Verdict.HELD, "types")
     everything = safe_types.SAFE_TYPES | {"sklearn.neighbors._classification.KNeighborsClassifier"}
     monkeypatch.setattr(types, "SAFE_TYPES", everything)
+    monkeypatch.setattr(examine, "structures_in", lambda *_: Structures())  # which see a label for each row
     assert judge_one(model_folder(tmp_path / "n", data), index, tmp_path / "out").verdict is Verdict.RELEASED
 
 

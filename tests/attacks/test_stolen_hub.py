@@ -169,9 +169,10 @@ def test_an_attempt_with_an_older_fence_is_ignored(attacked: Attacked) -> None:
         (a_signed_deployment(THIEF), "unknown-signer"),
         (a_signed_deployment(ALICE, site="turin"), "deployment-denied"),
         (a_signed_deployment(ALICE), "deployment-denied"),  # a model that this site never released
+        (a_signed_deployment(ALICE, image=None), "deployment-denied"),  # as if it were resident here
         (a_signed_deployment(ALICE, now=NOON - timedelta(days=8)), "expired"),
     ],
-    ids=["forged", "for another site", "unreleased model", "stale"],
+    ids=["forged", "for another site", "unreleased model", "another site's resident model", "stale"],
 )
 def test_a_deployment_that_the_site_did_not_allow_is_not_started(
     attacked: Attacked, envelope: Envelope, rule: str

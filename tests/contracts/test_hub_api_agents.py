@@ -1,12 +1,13 @@
 """What agents report and hear: idempotent, fenced, bounded to their own site."""
 
+from base64 import b64decode
 from datetime import timedelta
 
 import pytest
 
 from insitu.domain.digests import digest_of
-from insitu.wire.sync import HeadReport
-from tests.unit.hub.hub_world import CODE_BYTES, Agent, a_hub, a_running_job
+from insitu.wire.sync import HeadProof, head_message
+from tests.unit.hub.hub_world import CODE_BYTES, Agent, a_hub, a_ledger, a_running_job
 
 METRIC = {"kind": "metric", "key": "auc", "value": 0.5}
 
@@ -112,28 +113,54 @@ def test_a_site_is_shown_as_its_agent_describes_it(world, leeds):
 
 
 def test_a_head_is_countersigned_and_comes_back_with_every_reply(world, leeds):
-    from base64 import b64decode
-
-    from insitu.wire.sync import head_message
-
-    reply = leeds.sync(head=leeds.signed_head(3, "sha256:aa"))
-    assert reply.countersigned is not None
-    assert (reply.countersigned.entries, reply.countersigned.hash) == (3, "sha256:aa")
-    world.parts.key.public.check(b64decode(reply.countersigned.signature), head_message("leeds", 3, "sha256:aa"))
-    assert leeds.sync().countersigned == reply.countersigned
+    ledger = a_ledger(3)
+    reply = leeds.sync(head=leeds.signed_head(ledger))
+    signed = reply.countersigned
+    assert (signed.entries, signed.hash, signed.root) == (3, ledger.head.hash, ledger.head.root)
+    message = head_message("leeds", 3, ledger.head.hash, ledger.head.root)
+    world.parts.key.public.check(b64decode(signed.signature), message)
+    assert leeds.sync().countersigned == signed
     assert world.admin.get("/api/v1/sites/leeds").json()["ledger_entries"] == 3
 
 
-@pytest.mark.parametrize(("entries", "hash_"), [(2, "sha256:aa"), (3, "sha256:bb")])
-def test_a_head_that_goes_back_or_forks_is_refused_and_alarms(world, leeds, entries, hash_):
-    kept = leeds.sync(head=leeds.signed_head(3, "sha256:aa")).countersigned
-    assert leeds.sync(head=leeds.signed_head(entries, hash_)).countersigned == kept
+def test_a_longer_head_is_countersigned_when_it_begins_with_the_one_before(world, leeds):
+    leeds.sync(head=leeds.signed_head(a_ledger(3)))
+    assert leeds.sync(**leeds.grown(a_ledger(11), since=3)).countersigned.entries == 11
+    assert world.admin.get("/api/v1/sites/leeds").json()["alarm"] == ""
+
+
+def test_a_longer_head_without_its_proof_is_left_alone(world, leeds):
+    """The agent learns from the reply which head it has to begin with; so does one that was started anew."""
+    leeds.sync(head=leeds.signed_head(a_ledger(3)))
+    assert leeds.sync(head=leeds.signed_head(a_ledger(5))).countersigned.entries == 3
+    assert leeds.sync(**leeds.grown(a_ledger(5), since=2)).countersigned.entries == 3
+    assert world.admin.get("/api/v1/sites/leeds").json()["alarm"] == ""
+
+
+def test_a_rewritten_ledger_is_not_countersigned_and_alarms(world, leeds):
+    kept = leeds.sync(head=leeds.signed_head(a_ledger(3))).countersigned
+    assert leeds.sync(**leeds.grown(a_ledger(9, "other"), since=3)).countersigned == kept
+    assert "are not those countersigned" in world.admin.get("/api/v1/sites/leeds").json()["alarm"]
+
+
+@pytest.mark.parametrize("steps", [["zz"], ["00"], []])
+def test_a_proof_that_proves_nothing_countersigns_nothing(world, leeds, steps):
+    leeds.sync(head=leeds.signed_head(a_ledger(3)))
+    proof = HeadProof(since=3, steps=steps)
+    assert leeds.sync(head=leeds.signed_head(a_ledger(5)), head_proof=proof).countersigned.entries == 3
+
+
+@pytest.mark.parametrize(("entries", "word"), [(2, ""), (3, "other")])
+def test_a_head_that_goes_back_or_forks_is_refused_and_alarms(world, leeds, entries, word):
+    kept = leeds.sync(head=leeds.signed_head(a_ledger(3))).countersigned
+    assert leeds.sync(head=leeds.signed_head(a_ledger(entries, word))).countersigned == kept
     assert "went back" in world.admin.get("/api/v1/sites/leeds").json()["alarm"]
 
 
 def test_a_head_that_the_site_did_not_sign_is_refused(world, leeds):
     turin = world.site("turin")
-    for forged in (turin.signed_head(9, "sha256:aa"), HeadReport(entries=9, hash="x", signature="?")):
+    foreign = turin.signed_head(a_ledger(9))
+    for forged in (foreign, foreign.model_copy(update={"signature": "?"})):
         reply = leeds.post_report(leeds.report(head=forged))
         assert (reply.status_code, reply.json()["code"]) == (403, "bad-signature")
     assert leeds.sync().countersigned is None
@@ -220,6 +247,21 @@ def test_egress_lists_what_came_with_its_ledger_entries(alice, leeds, job_id):
     items = alice.get(f"/api/v1/jobs/{job_id}/egress").json()["items"]
     assert (items[-1]["name"], items[-1]["size_bytes"], items[-1]["entry"]) == ("log,metric", 123, 7)
     assert alice.job(job_id)["egress_bytes"] == sum(item["size_bytes"] for item in items)
+
+
+def test_the_meter_tells_channels_and_room_while_a_job_runs(alice, leeds, job_id):
+    before = alice.get(f"/api/v1/jobs/{job_id}/meter").json()
+    leeds.tell(job_id, METRIC, METRIC, entry=7, size_bytes=100)
+    leeds.tell(job_id, line("x"), METRIC, {"kind": "kept", "what": "artifact", "count": 3}, entry=8, size_bytes=90)
+    told = alice.get(f"/api/v1/jobs/{job_id}/meter").json()
+    sizes = {one["channel"]: one["left_bytes"] for one in told["channels"]}
+    assert {one["channel"]: one["entries"] for one in told["channels"]} == {"metric": 3, "log": 1}
+    assert sum(sizes.values()) == 190 == told["left_bytes"] - before["left_bytes"]
+    assert sizes["metric"] > 100
+
+
+def test_the_meter_of_a_job_that_is_not_there_is_not_there(alice):
+    assert alice.get("/api/v1/jobs/j-none/meter").status_code == 404
 
 
 # -- blobs and uploads -------------------------------------------------------------------------------------------------

@@ -221,13 +221,13 @@ def test_a_failed_job_shows_whose_turn_it_is(world, alice, leeds):
         job_id,
         "failed",
         failure="script",
-        exit_code=3,
         code="script-failed",
         what="ValueError in train.py:7",
         hint="see logs",
     )
     job = alice.job(job_id)
-    assert (job["state"], job["failure"], job["exit_code"]) == ("failed", "script", 3)
+    assert (job["state"], job["failure"]) == ("failed", "script")
+    assert "exit_code" not in job
     assert job["reason"]["what"] == "ValueError in train.py:7"
     assert job["ended_at"]
 

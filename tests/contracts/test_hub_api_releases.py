@@ -1,6 +1,7 @@
 """What a site lets out: admitted once, made a model, an image, a deployment. Each step signed by whom it should be."""
 
 import base64
+import json
 
 import pytest
 
@@ -8,9 +9,18 @@ from insitu.domain.digests import digest_of
 from insitu.hub.actions import recording
 from insitu.hub.loops import build_images, write_mlflow
 from insitu.hub.store import images as image_store
+from insitu.wire.envelopes import Envelope, seal
 from insitu.wire.keys import SigningKey
 from insitu.wire.people import Reason, Role
-from insitu.wire.releases import ReleasedFile, ReleaseDocument, files_digest, seal_release
+from insitu.wire.releases import (
+    ReleasedFile,
+    ReleaseDocument,
+    files_digest,
+    open_release,
+    seal_release,
+    statement_of,
+)
+from insitu.wire.statements import STATEMENT_TYPE, subjects_of
 from tests.unit.hub.hub_world import LOCK, MODEL_FILES, Agent, a_hub, a_model, a_running_job, deployed_model
 
 
@@ -36,7 +46,7 @@ def leeds(world):
 
 
 def read_release(envelope):
-    return ReleaseDocument.model_validate_json(base64.b64decode(envelope.payload))
+    return ReleaseDocument.model_validate(json.loads(base64.b64decode(envelope.payload))["predicate"])
 
 
 # -- admitting ---------------------------------------------------------------------------------------------------------
@@ -62,6 +72,21 @@ def test_a_released_model_becomes_a_version_with_its_lineage(world, alice, leeds
     assert [file["path"] for file in files] == ["MLmodel", "model.skops"]
     assert alice.get("/api/v1/models/breast-cancer/versions/1/files/model.skops").content == b"weights"
     assert alice.get("/api/v1/models/breast-cancer/versions/1/files/..%2F..%2Fhub-key").status_code == 404
+
+
+def test_a_custom_model_becomes_a_version_with_its_files_and_lineage(world, alice, leeds):
+    weights = {"config.json": b"{}", "weights.safetensors": b"weights"}
+    outputs = {"net": {"type": "custom_model", "register": "xray"}}
+    job_id = a_running_job(world, alice, leeds, outputs=outputs)
+    reply = leeds.release(job_id, files=weights, output="net", type="custom_model", register_as="xray")
+    assert (reply.json()["model"], reply.json()["version"]) == ("xray", 1)
+    version = alice.get("/api/v1/models/xray/versions/1").json()
+    assert version["tags"]["insitu.type"] == "custom_model"
+    assert version["tags"]["insitu.datasets"].startswith("wdbc@1 sha256:")
+    files = alice.get("/api/v1/models/xray/versions/1/files").json()["items"]
+    assert [file["path"] for file in files] == sorted(weights)
+    lied = leeds.release(job_id, files=weights, output="net", type="mlflow_model", register_as="xray")
+    assert lied.json()["code"] == "not-in-contract"
 
 
 def test_the_same_release_again_is_the_same_version(world, alice, leeds):
@@ -135,6 +160,30 @@ def test_a_release_that_the_sites_key_did_not_sign_is_refused(world, alice, leed
 def test_a_release_whose_digest_is_not_that_of_its_files_is_refused(world, alice, leeds):
     job_id = a_running_job(world, alice, leeds)
     assert leeds.release(job_id, digest=digest_of(b"x")).json()["code"] == "release-digest"
+
+
+def test_what_the_site_signed_can_be_had_and_checked_by_anybody_with_its_key(world, alice, leeds):
+    leeds.release(a_running_job(world, alice, leeds))
+    reply = alice.get("/api/v1/models/breast-cancer/versions/1/statement")
+    release = open_release(Envelope.model_validate(reply.json()), site_key=leeds.key.fingerprint).document
+    statement = json.loads(base64.b64decode(reply.json()["payload"]))
+    assert statement["_type"] == "https://in-toto.io/Statement/v1"
+    assert statement["subject"] == [
+        {"name": file.path, "digest": {"sha256": file.digest.removeprefix("sha256:")}} for file in release.files
+    ]
+    assert alice.get("/api/v1/models/breast-cancer/versions/2/statement").status_code == 404
+    assert alice.get("/api/v1/models/other/versions/1/statement").status_code == 404
+
+
+def test_a_release_whose_subject_is_not_its_files_is_refused(world, alice, leeds):
+    job_id = a_running_job(world, alice, leeds)
+    statement = statement_of(read_release(leeds.signed_release(job_id)))
+    for forged in (
+        statement.model_copy(update={"subject": subjects_of({"other": digest_of(b"other")})}),
+        statement.model_copy(update={"predicateType": "https://slsa.dev/provenance/v1"}),
+    ):
+        envelope = seal(STATEMENT_TYPE, forged, leeds.key).model_dump(mode="json")
+        assert leeds.call("POST", "/agent/v1/releases", json=envelope).json()["code"] == "release-digest"
 
 
 def test_a_release_that_lies_about_a_size_is_refused(world, alice, leeds):

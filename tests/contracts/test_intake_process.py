@@ -172,6 +172,56 @@ def test_an_order_that_is_none_is_answered_and_the_job_goes_on(job, order):
     job.log_metric(0.5)
 
 
+# ── The gate inside the sandbox ─────────────────────────────────────────────
+
+
+def give_gate(job, fd: int) -> dict:
+    """What the intake answers to a keeper that brings a descriptor with the word `gate`."""
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(WAIT_S)
+        peer.connect(str(job.folder / "control.sock"))
+        socket.send_fds(peer, [b"gate"], [fd])
+        with peer.makefile("rb") as replies:
+            messages = (json.loads(line) for line in replies)
+            return next(message for message in messages if "seq" not in message)
+
+
+def log_metric_through(gate: socket.socket) -> int:
+    connection = http.client.HTTPConnection(*gate.getsockname(), timeout=WAIT_S)
+    body = json.dumps({"run_id": RUN, "key": "auc", "value": 0.5, "timestamp": 1, "step": 0})
+    with contextlib.closing(connection):
+        connection.request("POST", "/api/2.0/mlflow/runs/log-metric", body)
+        return connection.getresponse().status
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_calls_are_taken_from_the_socket_that_listens_inside(job, attempt):
+    with socket.create_server(("127.0.0.1", 0)) as gate:  # at once, while the rules are still being made
+        assert give_gate(job, gate.fileno()) == {"gate": True}
+        assert log_metric_through(gate) == 200
+    assert job.handle.finish(timeout_s=WAIT_S) == 1
+
+
+def test_a_socket_that_listens_may_be_brought_later(job):
+    job.log_metric(0.25)
+    with socket.create_server(("127.0.0.1", 0)) as gate:
+        assert give_gate(job, gate.fileno()) == {"gate": True}
+        assert log_metric_through(gate) == 200
+    assert job.handle.finish(timeout_s=WAIT_S) == 2
+
+
+def test_a_gate_is_taken_once_and_only_if_it_listens(job):
+    reading, writing = os.pipe()
+    with socket.socket() as deaf, socket.create_server(("127.0.0.1", 0)) as gate:
+        for fd in (reading, writing, deaf.fileno()):
+            assert "error" in give_gate(job, fd)
+        assert give_gate(job, gate.fileno()) == {"gate": True}
+        assert "error" in give_gate(job, gate.fileno())
+        assert log_metric_through(gate) == 200
+    os.close(reading)
+    os.close(writing)
+
+
 # ── Streams ─────────────────────────────────────────────────────────────────
 
 

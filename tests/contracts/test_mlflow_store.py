@@ -1,11 +1,14 @@
 """The hub's record in MLflow: what `Tracking` promises, on SQLite and on PostgreSQL."""
 
 import math
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from mlflow.entities import Metric
+from sqlalchemy import text
 
 from insitu.domain.errors import (
     DeniedError,
@@ -114,6 +117,37 @@ def test_more_metrics_than_one_batch_holds_are_all_there(tracking, run):
     assert recorded(tracking, run).data.tags["purpose"] == "screening"
 
 
+def tables_of(tracking, run_id):
+    """What MLflow's tables say of a run's metrics."""
+    columns = "key, value, timestamp, step, is_nan"
+    with tracking.stores.tracking.engine.connect() as connection:
+        return [
+            connection.execute(
+                text(f"select {columns} from {table} where run_uuid = :run order by {columns}"), {"run": run_id}
+            ).all()
+            for table in ("metrics", "latest_metrics")
+        ]
+
+
+def test_points_are_in_mlflows_tables_as_mlflow_itself_would_have_put_them_there(tracking, run, job):
+    other = tracking.ensure_run(f"{job}-by-mlflow", "breast-cancer", "wdbc-logistic", {})
+    batches = [
+        [
+            ("loss", 0.5, 10, 3),
+            ("loss", 0.25, 10, 3),
+            ("auc", 0.9, 5, 0),
+            ("loss", 0.5, 10, 3),
+            ("nan", math.nan, 1, 1),
+        ],
+        [("loss", 0.1, 99, 2), ("auc", 0.9, 5, 0), ("auc", 0.8, 6, 0), ("inf", math.inf, 1, -1), ("nan", 7.0, 1, 1)],
+        [("inf", -math.inf, 2, -1), ("loss", 0.75, 10, 3), ("nan", math.nan, 1, 2)],
+    ]
+    for batch in batches:
+        assert tracking.log(run, batch) == ()
+        tracking.stores.tracking.log_batch(other, [Metric(*point) for point in batch], [], [])
+        assert tables_of(tracking, run) == tables_of(tracking, other)
+
+
 def test_a_batch_that_comes_twice_changes_nothing(tracking, run):
     points = [("auc", 0.5, 1, 0), ("auc", 0.75, 2, 1)]
     for _ in range(2):
@@ -201,6 +235,20 @@ def test_the_same_bytes_from_another_job_are_another_version(tracking, release):
     again = replace(release, job_id=f"{release.job_id}-b", run_id=other)
     assert tracking.register_model(again) == 2
     assert [each.version for each in tracking.versions(release.name)] == [2, 1]
+
+
+def test_a_custom_model_is_registered_with_its_files_and_without_an_mlmodel(tracking, release):
+    (release.folder / "MLmodel").unlink()
+    with pytest.raises(InvalidInputError, match="MLmodel"):
+        tracking.register_model(release)
+    custom = replace(release, is_mlflow=False, name=f"custom-{release.job_id}")
+    version = tracking.register_model(custom)
+    assert tracking.register_model(custom) == version
+    folder = tracking.model_folder(custom.name, version)
+    assert [path.name for path in folder.rglob("*") if path.is_file()] == ["model.skops"]
+    shutil.rmtree(release.folder / "data")
+    with pytest.raises(InvalidInputError, match="no files"):
+        tracking.register_model(replace(custom, digest="sha256:" + "b" * 64))
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
 """The sandbox's contract, on every implementation: bubblewrap as root and as a user, Podman, Docker; none of them faked."""
 
-import array
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,24 +45,34 @@ def test_what_it_prints_is_kept_in_two_streams(rig: Rig):
 
 
 def test_streams_are_handed_to_the_intake_and_end_with_the_code(rig: Rig):
-    path = rig.folder / "intake.sock"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        path.chmod(0o666)
-        listener.listen()
-        listener.settimeout(END_LIMIT_S)
-        run = rig.start("import sys; print('out'); print('err', file=sys.stderr)", streams=path)
-        intake, _ = listener.accept()
-    path.unlink()
-    with intake:
-        message, extra, _, _ = intake.recvmsg(100, socket.CMSG_SPACE(8))
-    assert message == b"streams"
-    read: list[bytes] = []
-    for descriptor in array.array("i", extra[0][2]):
-        with os.fdopen(descriptor, "rb") as stream:
-            read.append(stream.read())  # ends only when nobody holds the other end
+    with _an_intake(rig) as intake:
+        run = rig.start("import sys; print('out'); print('err', file=sys.stderr)", streams=intake.path)
+        read: list[bytes] = []
+        for descriptor in intake.hears(b"streams"):
+            with os.fdopen(descriptor, "rb") as stream:
+                read.append(stream.read())  # ends only when nobody holds the other end
     assert read == [b"out\n", b"err\n"]
     assert run.result().exit_code == 0
+
+
+def test_what_is_not_told_to_go_never_was(rig: Rig):
+    spec = rig.spec("open('/job/outputs/ran', 'w')")
+    request = rig.request(spec)
+    with rig.pool.starting(request):
+        pass
+    assert not (request.state_dir / "keeper.json").exists()
+    assert not (rig.folder / spec.name / "outputs" / "ran").exists()
+    assert spec.name not in rig.sandbox.running()
+
+
+@pytest.mark.parametrize("changes", [{"limits": {"scratch_bytes": 8 << 20}}, {"workdir": "/srv/elsewhere"}])
+def test_what_nobody_expected_runs_all_the_same(rig: Rig, changes: dict[str, Any]):
+    """A place that was made ahead is thrown away when the spec is another than the likely one."""
+    folder = rig.folder / f"elsewhere-{rig.count}"
+    folder.mkdir()
+    more = (Mount(folder, "/srv/elsewhere"),) if "workdir" in changes else ()
+    said = rig.says("import os; print(os.getcwd(), os.statvfs('/tmp').f_blocks > 0)", more_mounts=more, **changes)
+    assert said == f"{changes.get('workdir', '/job/outputs')} True"
 
 
 def test_a_program_that_is_not_there_fails_to_start(rig: Rig):
@@ -150,19 +161,11 @@ for folder in ('/tmp', '/dev/shm'):
 
 
 def test_code_reaches_the_gate_on_loopback(rig: Rig):
-    with socket.socket(socket.AF_UNIX) as gate:
-        path = rig.folder / f"gate-{rig.kind}.sock"
-        gate.bind(str(path))
-        path.chmod(0o666)
-        gate.listen()
-        gate.settimeout(END_LIMIT_S)
-        served = threading.Thread(target=_echo_backwards, args=(gate, 3))
-        served.start()
-        code = """
+    code = """
 import socket
+import threading
 for size in (1, 5, 3_000_000):
     with socket.create_connection(('127.0.0.1', 5000)) as gate:
-        import threading
         sender = threading.Thread(target=lambda: (gate.sendall(b'ab' * size), gate.shutdown(socket.SHUT_WR)))
         sender.start()
         got = b''
@@ -170,8 +173,35 @@ for size in (1, 5, 3_000_000):
         sender.join()
         print(got == b'ba' * size)
 """
-        assert rig.says(code, gate_socket=path).split() == ["True"] * 3
-        served.join(END_LIMIT_S)
+    with _an_intake(rig) as intake:
+        run = rig.start(code, streams=intake.path, gate_port=5000)
+        stdout, stderr = intake.hears(b"streams")
+        (listening,) = intake.hears(b"gate")
+        with socket.socket(fileno=listening) as gate:
+            gate.settimeout(END_LIMIT_S)
+            _echo_backwards(gate, 3)
+        with os.fdopen(stdout, "rb") as stream:
+            assert stream.read().split() == [b"True"] * 3
+        os.close(stderr)
+    assert run.result().exit_code == 0
+
+
+def test_nobody_inside_holds_the_gates_socket(rig: Rig):
+    """A gate that is gone is seen at once: nobody else is there who could take a call and leave it unanswered."""
+    code = """
+import socket
+try: socket.create_connection(('127.0.0.1', 5000)).recv(1)
+except OSError: print('gone')
+"""
+    with _an_intake(rig) as intake:
+        run = rig.start(code, streams=intake.path, gate_port=5000)
+        stdout, stderr = intake.hears(b"streams")
+        (listening,) = intake.hears(b"gate")
+        os.close(listening)
+        with os.fdopen(stdout, "rb") as stream:
+            assert stream.read() == b"gone\n"
+        os.close(stderr)
+    assert run.result().exit_code == 0
 
 
 def test_without_a_gate_nothing_listens(rig: Rig):
@@ -408,6 +438,33 @@ def test_without_an_engine_bubblewrap_is_chosen(tmp_path: Path):
     settings = SandboxSettings(tmp_path, podman="no-podman", docker_socket=tmp_path / "no.sock")
     assert choose(None, settings).name == "bubblewrap"
     assert open_sandbox("docker", settings).probe().available is False
+
+
+class _Intake:
+    """The unix socket to which a keeper brings descriptors."""
+
+    def __init__(self, path: Path, listener: socket.socket) -> None:
+        self.path, self._listener = path, listener
+
+    def hears(self, word: bytes) -> list[int]:
+        """The descriptors that come with the next message, which is `word`."""
+        keeper, _ = self._listener.accept()
+        with keeper:
+            message, descriptors, _, _ = socket.recv_fds(keeper, 100, 4)
+        assert message == word
+        return descriptors
+
+
+@contextlib.contextmanager
+def _an_intake(rig: Rig) -> Iterator[_Intake]:
+    path = rig.folder / f"intake-{rig.count}.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        path.chmod(0o666)
+        listener.listen()
+        listener.settimeout(END_LIMIT_S)
+        yield _Intake(path, listener)
+    path.unlink()
 
 
 def _echo_backwards(gate: socket.socket, times: int) -> None:

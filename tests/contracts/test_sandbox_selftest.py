@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from insitu.sandbox import docker, joiner
-from insitu.sandbox.contract import open_sandbox
+from insitu.sandbox.contract import Likely, open_sandbox
 from insitu.sandbox.spec import Reason
-from tests.sandbox_rig import Rig, bubblewrap_rig, docker_socket, open_rig
+from tests.sandbox_rig import LIMITS, Rig, bubblewrap_rig, docker_socket, open_rig
 
 FIXTURES = (docker_socket, bubblewrap_rig)
 
@@ -29,6 +29,8 @@ BUBBLEWRAP = {
     "read-only-root": ("drop('--remount-ro', '/')", "mounts writable"),
     "no-host-paths": ("insert('--ro-bind', '/etc', '/srv')", "mounts undeclared"),
 }
+# In a place that is made ahead these two are not bubblewrap's: see `ATTACHED`.
+_NOT_AHEAD = {"read-only-data", "read-only-root"}
 PODMAN = {
     "network": (
         "swap('--network=none', '--network=host'); drop('--hostname=sandbox'); drop('--uts=private')",
@@ -78,6 +80,16 @@ def script(program: str, change: str) -> Iterator[Path]:
 
 @pytest.mark.parametrize("guard", BUBBLEWRAP)
 def test_bubblewrap_without_a_guard_starts_nothing(guard: str, base_rootfs: Path):
+    change, word = BUBBLEWRAP[guard]
+    with (
+        script("bwrap", change) as program,
+        open_rig("bubblewrap", base_rootfs, bwrap=str(program), ahead=False) as rig,
+    ):
+        _refused(rig, word)
+
+
+@pytest.mark.parametrize("guard", sorted(BUBBLEWRAP.keys() - _NOT_AHEAD))
+def test_a_place_made_ahead_without_a_guard_starts_nothing(guard: str, base_rootfs: Path):
     change, word = BUBBLEWRAP[guard]
     with script("bwrap", change) as program, open_rig("bubblewrap", base_rootfs, bwrap=str(program)) as rig:
         _refused(rig, word)
@@ -154,6 +166,26 @@ def test_with_all_guards_the_same_way_in_starts(bubblewrap_rig: Rig):
     assert _first_words(bubblewrap_rig) == "started"
 
 
+def _attach_writable(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = joiner.kernel.attach_tree
+    monkeypatch.setattr(joiner.kernel, "attach_tree", lambda tree, target, **_: honest(tree, target, read_only=False))
+
+
+ATTACHED = {
+    "read-only-data": (_attach_writable, "refused mounts writable"),
+    "read-only-root": (_without("make_read_only"), "refused mounts writable"),
+    "nothing": (lambda _: None, "started"),
+}
+
+
+@pytest.mark.parametrize("guard", ATTACHED)
+def test_a_joiner_that_attaches_mounts_otherwise_starts_nothing(guard: str, bubblewrap_rig: Rig, monkeypatch):
+    remove, words = ATTACHED[guard]
+    remove(monkeypatch)
+    likely = Likely(bubblewrap_rig.rootfs, LIMITS.scratch_bytes)
+    assert _first_words(bubblewrap_rig, likely) == words
+
+
 def test_a_place_that_is_promised_read_only_and_is_not_there_is_refused(bubblewrap_rig: Rig):
     result = bubblewrap_rig.run("print(1)", selftest=("/job/outputs",)).result()
     assert (result.reason, result.detail) == (Reason.SELFTEST, "read-only written")
@@ -170,13 +202,15 @@ def _refused(rig: Rig, word: str) -> None:
     assert rig.what_is_left(run) == []
 
 
-def _first_words(rig: Rig) -> str:
+def _first_words(rig: Rig, likely: Likely | None = None) -> str:
     """What init says first when this process stands in for the keeper."""
     spec = rig.spec("print(1)")
     room = rig.folder / spec.name / "room"
     room.mkdir()
     sink = os.open("/dev/null", os.O_WRONLY)
     sandbox = open_sandbox(rig.kind, rig.settings)
+    if likely is not None:
+        sandbox.prepare(likely)
     try:
         started = sandbox.start(spec, room, lambda: (sink, sink))
         try:

@@ -197,7 +197,7 @@ def test_a_connection_that_is_given_back_after_the_end_is_closed(url):
     migrate(closing)
     with closing.read() as session:
         session.rows(select(SiteRow.name))
-        connection = session._session.connection().connection.dbapi_connection
+        connection = session._connection.connection.dbapi_connection
         closing.close()
     if closing.on_postgres:
         assert connection.closed
@@ -468,7 +468,7 @@ def test_a_second_decision_on_an_output_replaces_the_first(store, leeds):
 
 def test_a_head_only_goes_forward_also_when_two_come_at_once(store, leeds):
     def note(number):
-        head = HeadReport(entries=number + 1, hash=f"h{number}", signature="s")
+        head = HeadReport(entries=number + 1, hash=CODE, root=BASE, signature="s")
         with store.write() as session:
             return sites.note_head(session, "leeds", head, countersigned="c")
 

@@ -36,9 +36,9 @@ def test_a_followed_job_tells_its_states_and_lines_while_it_runs(world: World) -
     assert states.index("running") < states.index("judging")
 
 
-def test_a_script_that_fails_tells_type_frames_and_exit_code_but_not_the_message(world: World) -> None:
+def test_a_script_that_fails_tells_type_and_frames_but_not_the_message(world: World) -> None:
     job = world.run("def load():\n    raise ValueError('row 17.99,10.38,122.8')\nload()\n")
-    assert (job.state, job.failure, job.exit_code) == ("failed", "script", 1)
+    assert (job.state, job.failure, job.reason.code) == ("failed", "script", "script-failed")
     log = world.log_text(job.id)
     assert "ValueError" in log
     assert "train.py" in log

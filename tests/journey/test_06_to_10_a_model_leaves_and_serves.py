@@ -11,10 +11,13 @@ import httpx
 import numpy as np
 import pytest
 
+from insitu.cli.ledger import verify_file
 from insitu.domain.errors import DeniedError, SignatureError
 from insitu.images.layout import OciLayout
 from insitu.sdk.client import Client
+from insitu.wire.heads import parse_head
 from insitu.wire.keys import SigningKey
+from insitu.wire.ledger_exports import export_lines
 from insitu.wire.people import DeploymentView, ImageView, JobView, ModelVersionView
 from insitu.wire.verdicts import VerdictDocument, sign_verdict, verdict_document
 from tests.journey.in_podman import ASK
@@ -73,6 +76,27 @@ def test_a_linear_model_passes_and_its_metrics_are_rounded(logistic: JobView) ->
     assert (output.verdict, output.rule) == ("released", "clean"), output
     assert logistic.metrics["auc"] > 0.95
     assert all(float(f"{value:.4g}") == value for value in logistic.metrics.values())
+
+
+def test_the_hub_countersigns_what_left_and_a_part_of_it_proves_itself(
+    world: World, logistic: JobView, tmp_path: Path
+) -> None:
+    (entry,) = [one for one in world.ledger_entries() if one["kind"] == "file" and one["job_id"] == logistic.id]
+    beside = world.site.ledger_head
+
+    def covered() -> bool:
+        return beside.exists() and json.loads(beside.read_text())["entries"] > entry["seq"]
+
+    world.wait_until(covered, what=lambda: f"not countersigned: {world.logs()}")
+    whole = verify_file(world.site.ledger, parse_head(beside.read_text()))
+    assert whole["site_key"] == SigningKey.load(world.site.key).fingerprint
+    assert whole["countersigned"] > entry["seq"]
+    part = tmp_path / "part.jsonl"
+    with world.site.ledger.open("rb") as stream:
+        part.write_text("".join(export_lines(stream, lambda one: one.kind == "file", parse_head(beside.read_text()))))
+    found = verify_file(part, None)
+    assert found["hub_key"] == whole["hub_key"]
+    assert found["exported"] == len([one for one in world.ledger_entries() if one["kind"] == "file"])
 
 
 def test_what_nobody_declared_stays_and_is_counted(logistic: JobView) -> None:

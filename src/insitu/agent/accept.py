@@ -139,18 +139,21 @@ def check_may_deploy(
     site: str,
     running: Mapping[str, int],
     entry_of_release: Callable[[str], int | None],
+    entry_of_resident: Callable[[str], int | None],
 ) -> None:
     """Raise unless the policy lets this deployment run here.
 
     Args:
         running: deployments that this site has: name → revision.
         entry_of_release: the ledger entry under which a model was released here, if it was.
+        entry_of_resident: the ledger entry under which a model's card left, if it may be used here only.
 
     Raises:
         DeniedError: the first rule that says no.
     """
     asked = deployment.document
     rules = policy.deployments
+    is_resident = entry_of_resident(asked.model.digest) is not None
     others = len([name for name in running if name != asked.name])
     checks = (
         (asked.site == site, "site", asked.site, site, "it was signed for another site"),
@@ -171,11 +174,18 @@ def check_may_deploy(
             "an older revision is never brought back by the hub",
         ),
         (
-            entry_of_release(asked.model.digest) is not None,
+            is_resident or entry_of_release(asked.model.digest) is not None,
             "model",
             asked.model.digest,
-            "models that this site released",
-            "deploy a version whose tag `insitu.site` names this site",
+            "models that this site released, or that are resident here",
+            "not released here: deploy a version whose tag `insitu.site` names this site",
+        ),
+        (
+            is_resident or asked.image is not None,
+            "image",
+            "no image",
+            "an image, of all models but resident ones",
+            "deploy with `insitu deploy`, which builds it",
         ),
     )
     for holds, rule, measure, limit, hint in checks:

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from insitu.agent.catalogue import DatasetVersion, find_dataset
+from insitu.agent.newer_policy import SecondLook
 from insitu.agent.site import Site
 from insitu.agent.store import AttemptRow
 from insitu.agent.stream import About, AttemptStream
 from insitu.agent.workspace import Workspace
 from insitu.domain.errors import DeniedError, InsituError
 from insitu.domain.jobs import FailureClass, JobState
+from insitu.gate.policy import Policy
 from insitu.intake.client import IntakeHandle
 from insitu.sandbox.keeper_pool import KeeperHandle
 from insitu.wire.jobs import VerifiedJob
@@ -56,6 +58,8 @@ class Attempt:
     detached: threading.Event
     keeper: KeeperHandle | None = None
     intake: IntakeHandle | None = None
+    second_look: SecondLook | None = None
+    events_wait: bool = False  # for a policy that can be read
     gate_lost: bool = False  # the gate's process of this attempt is gone for good
 
     @property
@@ -64,6 +68,16 @@ class Attempt:
         if self.job is None:
             raise self.denied or DeniedError("the job is not signed", code="unknown-signer")
         return self.job
+
+    @property
+    def run_envelope(self) -> str:
+        """Digest of the run envelope that covers this job, as last asked; empty when none does."""
+        return str(self.row.details.get("run_envelope", ""))
+
+    def policy_now(self) -> Policy | None:
+        """The site's policy as it is for this job; None when there is none that can be read."""
+        current = self.site.policy.current()
+        return current and current.for_code(approved=bool(self.run_envelope))
 
     def advance(self, outcome: Next) -> None:
         """Say where the attempt is, then record it. Said twice is harmless; recorded and never said is not."""

@@ -145,6 +145,7 @@ class AttemptRunner:
             ledger=site.ledger,
             link=site.link,
             may_spend=spender(site.policy.current, site.ledger, site.now),
+            has_policy=lambda: site.policy.current() is not None,
             clock=site.now,
             acked=row.acked,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from insitu.agent.ledger import Ledger
@@ -12,13 +12,16 @@ from insitu.gate.budget import Spent
 from insitu.gate.policy import Policy
 
 
-def check_can_spend(about: About, size_bytes: int, *, policy: Policy, ledger: Ledger, now: datetime) -> None:
+def check_can_spend(
+    about: About, size_bytes: int, *, ceiling_bytes: int = 0, policy: Policy, ledger: Ledger, now: datetime
+) -> None:
     """Raise unless `size_bytes` more may leave for this job, its datasets and its submitter.
 
     Raises:
         DeniedError: a budget is used up; it names which, what would be spent, and the limit.
     """
-    budget.check_can_spend(policy.budget, _spent(about, ledger, now), size_bytes)
+    spent = spent_so_far(ledger, now, job_id=about.job_id, datasets=about.datasets, submitter=about.submitter)
+    budget.check_can_spend(policy.budget, spent, size_bytes, ceiling_bytes)
 
 
 def spender(
@@ -30,16 +33,20 @@ def spender(
         current = policy()
         if current is None:
             return False
-        return budget.over_budget(current.budget, _spent(about, ledger, now()), size_bytes) is None
+        spent = spent_so_far(ledger, now(), job_id=about.job_id, datasets=about.datasets, submitter=about.submitter)
+        return budget.over_budget(current.budget, spent, size_bytes) is None
 
     return may_spend
 
 
-def _spent(about: About, ledger: Ledger, now: datetime) -> Spent:
+def spent_so_far(ledger: Ledger, now: datetime, *, job_id: str, datasets: Iterable[str], submitter: str) -> Spent:
+    """What the ledger says has left: of this job, and this month of its datasets and its submitter."""
     spending = ledger.spending
-    names = {label.partition("@")[0] for label in about.datasets}
+    names = {label.partition("@")[0] for label in datasets}
     return Spent(
-        by_job=spending.of_job(about.job_id),
+        by_job=spending.of_job(job_id),
         by_dataset_this_month={name: spending.of_dataset(name, now) for name in names},
-        by_submitter_this_month=spending.of_submitter(about.submitter, now),
+        by_submitter_this_month=spending.of_submitter(submitter, now),
+        ceilings_by_dataset_this_month={name: spending.ceilings_of_dataset(name, now) for name in names},
+        ceilings_by_submitter_this_month=spending.ceilings_of_submitter(submitter, now),
     )

@@ -22,6 +22,7 @@ from typing import Any
 
 from insitu.agent.datastores import find_datastore
 from insitu.agent.folder import SiteFolder, open_to_gate, write_atomic
+from insitu.agent.settings import load_settings
 from insitu.domain.errors import IntegrityError, InvalidInputError, NotFoundError
 from insitu.domain.ids import check_name
 from insitu.gate.known_data import build_index
@@ -120,7 +121,7 @@ def add_dataset(
     """Stage the files that `pattern` matches in a datastore as the next version of `name`.
 
     Args:
-        kind: how the gate's index reads them: csv or npy.
+        kind: how the gate's index reads them: csv, npy, text, files or images.
         gate_gid: host group that may read the index, see `SiteFolder.make`.
 
     Raises:
@@ -138,7 +139,8 @@ def add_dataset(
         files = _stage(sources, store.folder, work / "files", _index_key(folder))
         staged = [work / "files" / file["path"] for file in files]
         (work / "index").mkdir()
-        summary = build_index(staged, kind, work / "index", _index_key(folder))
+        memory_bytes = load_settings(folder).index_memory
+        summary = build_index(staged, kind, work / "index", _index_key(folder), memory_bytes=memory_bytes)
         document = {
             "name": name,
             "version": version,

@@ -15,9 +15,11 @@ import logging
 import socket
 import socketserver
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from insitu.agent import meter, steward_envelopes, steward_policy
 from insitu.agent.steward import Steward
 from insitu.domain.errors import InsituError, InvalidInputError, UnreachableError, error_from_dict
 
@@ -35,9 +37,12 @@ _CALLS = frozenset(
         "policy_show",
         "release_list",
         "release_show",
+        "release_diff",
+        "release_terms",
         "release_decide",
     }
 )
+_OTHER_CALLS = {**meter.CALLS, **steward_envelopes.CALLS, **steward_policy.CALLS}
 
 
 class Console:
@@ -69,9 +74,7 @@ def answer(steward: Steward, line: bytes) -> dict[str, Any]:
     try:
         request = json.loads(line)
         call = request["call"]
-        if call not in _CALLS:
-            raise InvalidInputError(f"the console knows no call {call!r}", code="no-such-call")
-        return {"ok": getattr(steward, call)(**request.get("arguments", {}))}
+        return {"ok": ask(steward, call, request.get("arguments", {}))}
     except InsituError as exc:
         return {"error": exc.as_dict(), "exit_code": exc.exit_code}
     except (ValueError, KeyError, TypeError) as exc:
@@ -79,6 +82,19 @@ def answer(steward: Steward, line: bytes) -> dict[str, Any]:
     except Exception as exc:  # noqa: BLE001 - said in the log; the process goes on
         _log.exception("a console call failed")
         return {"error": {"code": type(exc).__name__, "what": "the agent failed at this call"}, "exit_code": 1}
+
+
+def ask(steward: Steward, call: str, arguments: Mapping[str, Any]) -> Any:
+    """One call's result.
+
+    Raises:
+        InvalidInputError: there is no such call.
+    """
+    if call in _OTHER_CALLS:
+        return _OTHER_CALLS[call](steward, **arguments)
+    if call not in _CALLS:
+        raise InvalidInputError(f"the console knows no call {call!r}", code="no-such-call")
+    return getattr(steward, call)(**arguments)
 
 
 def call_console(socket_path: Path, call: str, /, **arguments: Any) -> Any:

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import overload
 
 from insitu.agent.accept import check_may_deploy
-from insitu.agent.releasing import list_files
+from insitu.agent.frozen import list_files
 from insitu.agent.site import Site
+from insitu.agent.statements import check_statement
 from insitu.deploy.drivers.contract import Places
 from insitu.deploy.drivers.sandbox import SandboxDriver
 from insitu.deploy.one_deployment import AddressSettings
@@ -27,6 +28,7 @@ from insitu.deploy.site_deployments import SiteDeployments
 from insitu.domain.deployments import DeploymentState, Desired, Observed, Resources
 from insitu.domain.digests import Digest
 from insitu.domain.errors import DeniedError, InsituError
+from insitu.domain.reviews import ItemState
 from insitu.wire.deployments import VerifiedDeployment, open_deployment
 from insitu.wire.envelopes import Envelope
 from insitu.wire.jobs import check_fresh
@@ -143,6 +145,7 @@ class Deployments:
             site=site.settings.site,
             running={name: revision for name, (revision, _) in site.store.deployments().items()},
             entry_of_release=site.ledger.entry_of_release,
+            entry_of_resident=site.ledger.entry_of_resident,
         )
         return verified
 
@@ -175,7 +178,7 @@ class Deployments:
                     revision=document.revision,
                     model_name=document.model.name,
                     model_version=str(document.model.version),
-                    image=Digest(document.image),
+                    image=Digest(document.image) if document.image else None,
                     base=Digest(document.base),
                     lock=Digest(document.lock),
                     model=Digest(document.model.digest),
@@ -230,10 +233,14 @@ class Deployments:
         )
 
     def _model(self, digest: Digest) -> Path:
-        """The released model's files, copied from where the release was frozen."""
+        """The model's files, released or resident, copied from where they were frozen."""
         place = self._site.folder.deployments / "models" / digest.removeprefix("sha256:")
+        here = [item for item in self._site.store.queue.items() if item.digest == digest]
+        released = [item for item in here if item.state is ItemState.RELEASED]
+        if released:
+            check_statement(self._site, released[-1])
         if not place.exists():
-            source = next((item.details["folder"] for item in self._site.store.items() if item.digest == digest), "")
+            source = next((item.details["folder"] for item in here), "")
             if not source or not Path(source).is_dir():
                 raise DeniedError("the model is not at this site", code="model-not-here", rule="model", measure=digest)
             place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -34,6 +34,14 @@ class SiteFolder:
         return self.root / "policy.yaml"
 
     @property
+    def policy_schema(self) -> Path:
+        return self.root / "policy.schema.json"  # for editors; nothing here reads it
+
+    @property
+    def run_envelopes(self) -> Path:
+        return self.root / "run-envelopes.db"  # what reviewers approved in advance, and the runs of it
+
+    @property
     def datastores(self) -> Path:
         return self.root / "datastores.yaml"  # mode 0600: later kinds of store have credentials
 
@@ -44,6 +52,10 @@ class SiteFolder:
     @property
     def ledger(self) -> Path:
         return self.root / "ledger.jsonl"
+
+    @property
+    def ledger_head(self) -> Path:
+        return self.root / "ledger-head.json"  # the newest one that the hub has countersigned
 
     @property
     def console(self) -> Path:

@@ -149,6 +149,10 @@ class HubLink:
         """Hand over a sealed release whose files the hub holds. Repeating it changes nothing."""
         self._call("POST", "/agent/v1/releases", content=envelope.model_dump_json().encode())
 
+    def send_card(self, envelope: Envelope) -> None:
+        """Hand over the sealed card of a model that stays here. Repeating it changes nothing."""
+        self._call("POST", "/agent/v1/cards", content=envelope.model_dump_json().encode())
+
     # -- how -----------------------------------------------------------------------------------------------------------
 
     def _authorization(self) -> dict[str, str]:

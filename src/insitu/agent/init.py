@@ -13,6 +13,7 @@ from insitu.agent.settings import AgentSettings, save_settings
 from insitu.domain.digests import parse_digest
 from insitu.domain.errors import ConflictError, InvalidInputError
 from insitu.gate.policy import DEFAULT_POLICY_TEXT
+from insitu.gate.policy_schema import policy_schema_text
 from insitu.images.base import unpack_base
 from insitu.images.layout import OciLayout
 from insitu.wire.keys import SigningKey
@@ -62,6 +63,7 @@ def init_site(root: Path, settings: AgentSettings, join_token: str) -> Joined:
         raise
     if not folder.policy.exists():
         write_atomic(folder.policy, DEFAULT_POLICY_TEXT.encode())
+    write_atomic(folder.policy_schema, policy_schema_text().encode())
     joined = settings.model_copy(update={"site": reply.site, "hub_key": reply.hub_key, "base": base})
     save_settings(folder, joined)
     return Joined(site=reply.site, fingerprint=key.fingerprint, base=base)

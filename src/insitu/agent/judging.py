@@ -29,7 +29,7 @@ def judge(
     site: Site, space: Workspace, job: VerifiedJob, row: AttemptRow, data: list[tuple[str, DatasetVersion]]
 ) -> list[Decision]:
     """A decision for every output that the job declared. Never raises for what the job wrote."""
-    candidates = _candidates(space, job)
+    candidates = find_candidates(space, job)
     target = Target.model_validate(row.details["target"])
     request = JudgeRequest(
         policy=site.policy.text,
@@ -39,31 +39,42 @@ def judge(
         lock_packages=site.environments.packages(Digest(target.lock)),
         out_dir=space.out,
         limits=JudgeLimits(time_s=_TIME_S),
+        in_envelope=bool(row.details.get("run_envelope")),
     )
     missing = [_missing(name) for name in job.job.outputs if name not in {found.output for found in candidates}]
     if not candidates:
         return missing
     uid = site.settings.gate_gid
     space.make_out(uid)
+    decided = ask_judge(request, uid=uid, root=site.folder.root)
+    return [*(decided.get(found.output) or _not_read(found) for found in candidates), *missing]
+
+
+def ask_judge(request: JudgeRequest, *, uid: int, root: Path) -> dict[str, Decision]:
+    """Output → decision, by a judge of its own; empty when it ended without an answer.
+
+    Args:
+        uid: of the gate's processes; it can reach the candidates, and write the folder for copies.
+        root: the site's folder.
+    """
     argv = confined_argv(
         [sys.executable, "-P", "-m", "insitu.gate.judge"],
         uid=uid,
         gid=uid,
         memory_bytes=_MEMORY_BYTES,
         cpu_s=int(_TIME_S),
-        folders=(site.folder.root,),
+        folders=(root,),
     )
     try:
         done = subprocess.run(
             argv, input=judge_request_json(request).encode(), capture_output=True, timeout=_TIME_S, check=True
         )
-        decided = {decision.name: decision for decision in parse_judge_reply(done.stdout.decode())}
+        return {decision.name: decision for decision in parse_judge_reply(done.stdout.decode())}
     except (subprocess.SubprocessError, ValueError, OSError):
-        decided = {}
-    return [*(decided.get(found.output) or _not_read(found) for found in candidates), *missing]
+        return {}
 
 
-def _candidates(space: Workspace, job: VerifiedJob) -> list[Candidate]:
+def find_candidates(space: Workspace, job: VerifiedJob) -> list[Candidate]:
     """Each declared output that was written: as a folder of outputs, or logged through MLflow."""
     logged = _logged(space)
     found: list[Candidate] = []

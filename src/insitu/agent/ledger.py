@@ -13,26 +13,33 @@ from collections import defaultdict
 from datetime import datetime
 from pathlib import Path
 
+from insitu.domain.digests import Digest
 from insitu.domain.errors import UnavailableError
-from insitu.wire.ledger import GENESIS, Head, LedgerEntry, read_entries
+from insitu.wire.ledger import GENESIS, EntryKind, Head, LedgerEntry, read_entries, root_digest
+from insitu.wire.merkle import MerkleTree
 
 
 class Spending:
-    """Bytes that left, by job, and by dataset and submitter in a calendar month (UTC)."""
+    """What left: bytes by job, and by dataset and submitter in a calendar month (UTC); of releases also their ceilings."""
 
     def __init__(self) -> None:
         self._by_job: defaultdict[str, int] = defaultdict(int)
         self._by_dataset: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._by_submitter: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._ceilings_by_dataset: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._ceilings_by_submitter: defaultdict[tuple[str, str], int] = defaultdict(int)
 
     def add(self, entry: LedgerEntry) -> None:
-        if entry.kind not in ("batch", "file"):
+        if entry.kind not in ("batch", "file", "card"):
             return
         month = entry.at.strftime("%Y-%m")
         self._by_job[entry.job_id] += entry.size_bytes
         self._by_submitter[month, entry.submitter] += entry.size_bytes
-        for dataset in entry.datasets:
-            self._by_dataset[month, dataset.partition("@")[0]] += entry.size_bytes
+        self._ceilings_by_submitter[month, entry.submitter] += entry.ceiling_bytes
+        # Two versions of one dataset are one dataset: what left about it is counted once.
+        for name in {label.partition("@")[0] for label in entry.datasets}:
+            self._by_dataset[month, name] += entry.size_bytes
+            self._ceilings_by_dataset[month, name] += entry.ceiling_bytes
 
     def of_job(self, job_id: str) -> int:
         return self._by_job[job_id]
@@ -42,6 +49,12 @@ class Spending:
 
     def of_submitter(self, fingerprint: str, at: datetime) -> int:
         return self._by_submitter[at.strftime("%Y-%m"), fingerprint]
+
+    def ceilings_of_dataset(self, name: str, at: datetime) -> int:
+        return self._ceilings_by_dataset[at.strftime("%Y-%m"), name]
+
+    def ceilings_of_submitter(self, fingerprint: str, at: datetime) -> int:
+        return self._ceilings_by_submitter[at.strftime("%Y-%m"), fingerprint]
 
 
 class Ledger:
@@ -53,9 +66,11 @@ class Ledger:
         self.spending = Spending()
         self._batches: defaultdict[tuple[str, int], list[LedgerEntry]] = defaultdict(list)
         self._released: dict[str, int] = {}
-        self._files: dict[tuple[str, int, str], LedgerEntry] = {}
+        self._residents: dict[str, int] = {}
+        self._outputs: dict[tuple[str, str, int, str], LedgerEntry] = {}
         self._frozen = ""
-        self._head = Head(0, GENESIS)
+        self._tree = MerkleTree()
+        self._last = GENESIS
         _cut_torn_line(path)
         if path.exists():
             with path.open("rb") as stream:
@@ -69,7 +84,19 @@ class Ledger:
     @property
     def head(self) -> Head:
         with self._lock:
-            return self._head
+            return Head(len(self._tree), self._last, root_digest(self._tree))
+
+    def root_at(self, entries: int) -> Digest | None:
+        """The root when there were so many entries; None: there never were."""
+        with self._lock:
+            return root_digest(self._tree, entries) if entries <= len(self._tree) else None
+
+    def consistency(self, since: int, entries: int) -> list[str]:
+        """The proof, in hex, that the ledger of `entries` begins with its first `since`; empty where there is none."""
+        with self._lock:
+            if not 0 <= since <= entries <= len(self._tree):
+                return []
+            return [step.hex() for step in self._tree.consistency_proof(since, entries)]
 
     def append(self, entry: LedgerEntry) -> LedgerEntry:
         """Give `entry` its number and the hash before it, write it, and wait for the disk.
@@ -85,7 +112,7 @@ class Ledger:
                     why=self._frozen,
                     hint="a steward compares it with the hub's countersigned head: `insitu ledger verify`",
                 )
-            numbered = entry.model_copy(update={"seq": self._head.entries, "prev": self._head.hash})
+            numbered = entry.model_copy(update={"seq": len(self._tree), "prev": self._last})
             line = numbered.as_line()
             size_bytes = os.fstat(self._file).st_size
             try:
@@ -106,13 +133,17 @@ class Ledger:
             return numbered
 
     def _count(self, entry: LedgerEntry) -> None:
-        self._head = Head(entry.seq + 1, entry.hash)
+        self._tree.append(entry.canonical)
+        self._last = entry.hash
         self.spending.add(entry)
         if entry.kind == "batch":
             self._batches[entry.job_id, entry.attempt].append(entry)
         if entry.kind == "file" and entry.decision == "released":
             self._released[entry.digest] = entry.seq
-            self._files[entry.job_id, entry.attempt, entry.name] = entry
+        if entry.kind == "card":
+            self._residents[entry.digest] = entry.seq
+        if entry.kind in ("file", "card"):
+            self._outputs[entry.kind, entry.job_id, entry.attempt, entry.name] = entry
 
     def freeze(self, why: str) -> None:
         """Let nothing leave until a steward has looked: every `append` raises from now on."""
@@ -124,10 +155,16 @@ class Ledger:
         """Why nothing leaves, or nothing."""
         return self._frozen
 
-    def file_entry(self, job_id: str, attempt: int, output: str) -> LedgerEntry | None:
-        """The entry under which an output was let out, if it was."""
+    def output_entry(self, kind: EntryKind, job_id: str, attempt: int, output: str) -> LedgerEntry | None:
+        """The newest entry of a kind on an output: of `file` if it was let out, of `card` if its card was."""
         with self._lock:
-            return self._files.get((job_id, attempt, output))
+            return self._outputs.get((kind, job_id, attempt, output))
+
+    def files_of(self, job_id: str) -> list[LedgerEntry]:
+        """The entries under which outputs of a job were let out."""
+        with self._lock:
+            found = [entry for (kind, job, _, _), entry in self._outputs.items() if (kind, job) == ("file", job_id)]
+        return [entry for entry in found if entry.decision == "released"]
 
     def batches_of(self, job_id: str, attempt: int) -> list[LedgerEntry]:
         """The batch entries of an attempt, oldest first."""
@@ -138,6 +175,11 @@ class Ledger:
         """The number of the entry under which a set of files was released here, if it was."""
         with self._lock:
             return self._released.get(digest)
+
+    def entry_of_resident(self, digest: str) -> int | None:
+        """The number of the entry under which the card of a resident model left, if it did."""
+        with self._lock:
+            return self._residents.get(digest)
 
     def entries(self) -> list[LedgerEntry]:
         """All entries, read back from the disk and checked."""

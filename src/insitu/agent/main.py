@@ -32,6 +32,7 @@ from insitu.agent.ledger import Ledger
 from insitu.agent.policy_file import PolicyFile
 from insitu.agent.settings import AgentSettings, load_settings
 from insitu.agent.site import Site
+from insitu.agent.steps import SCRATCH_BYTES
 from insitu.agent.steward import Steward
 from insitu.agent.store import Store
 from insitu.agent.sync import HubConversation
@@ -41,7 +42,7 @@ from insitu.images.base import UnpackedBase, unpack_base
 from insitu.images.layout import OciLayout
 from insitu.intake.client import IntakePool
 from insitu.sandbox.confine import confined_argv
-from insitu.sandbox.contract import SandboxSettings, choose
+from insitu.sandbox.contract import Likely, SandboxSettings, choose
 from insitu.sandbox.keeper_pool import KeeperPool
 from insitu.wire.keys import SigningKey
 from insitu.wire.ledger import GENESIS, LedgerEntry
@@ -101,6 +102,8 @@ def _serve(site: Site, stop: threading.Event, ready: Callable[[Site], None]) -> 
         wake=assignments.wake,
         changed=changed,
         gate_gid=_gate_gid(site.settings),
+        cache=site.cache,
+        now=site.now,
     )
     console = Console(site.folder.console, steward)
     try:
@@ -142,7 +145,8 @@ def build_site(folder: SiteFolder, settings: AgentSettings) -> Iterator[Site]:
     policy = PolicyFile(folder.policy)
     cache = Path(settings.cache) if settings.cache else folder.cache
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-    keepers = KeeperPool(settings.warm, [sys.executable], sandbox_settings, sandbox=sandbox.name)
+    likely = Likely(base.rootfs, SCRATCH_BYTES)
+    keepers = KeeperPool(settings.warm, [sys.executable], sandbox_settings, sandbox.name, likely)
     intakes = IntakePool(settings.warm, _intake_argv(folder, settings), env=GATE_ENVIRONMENT, policy=policy.text)
     intakes.fill()
     try:

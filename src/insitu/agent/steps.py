@@ -12,20 +12,28 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import select
+import shlex
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from insitu.agent import judging, releasing
+from insitu.agent import cover_attempt, judging, releasing, smoke
 from insitu.agent.accept import check_may_run
 from insitu.agent.attempt import Attempt, Next
 from insitu.agent.catalogue import DatasetVersion, check_unchanged, list_datasets
+from insitu.agent.meter import room_bytes
+from insitu.agent.newer_policy import SecondLook, channels
+from insitu.agent.wait_for_policy import reason, wait_for_policy
 from insitu.agent.workspace import unpack_code
 from insitu.domain.digests import Digest
 from insitu.domain.errors import DeniedError, InsituError, UnavailableError
 from insitu.domain.jobs import FailureClass, JobState
+from insitu.domain.outputs import Decision
+from insitu.gate.code_words import CODE_WORDS, read_code, write_code_words
 from insitu.intake.client import EventReader, IntakeHandle, attach
 from insitu.sandbox.keeper import KeeperRequest
 from insitu.sandbox.keeper_pool import KeeperHandle
@@ -41,9 +49,11 @@ FAILURE_OF: Mapping[JobState, FailureClass] = {
     JobState.RELEASING: FailureClass.LOST,
 }
 
-_SCRATCH_BYTES = 1 << 30
+SCRATCH_BYTES = 1 << 30
 _FINISH_S = 10.0
+_PLAIN = re.compile(r"""python3?(?:[ ]+(?:[\w./=:,@%+-]|'[^']*'|"[^"$`\\!]*")+)*""", re.ASCII)
 _GATHER_S = 0.02
+_LONGEST_GATHER_S = 0.1
 
 
 # -- assigned → preparing ----------------------------------------------------------------------------------------------
@@ -83,7 +93,11 @@ def accept(attempt: Attempt) -> Next:
         )
     return Next(
         JobState.PREPARING,
-        details={"signer": {job.signer_name: job.signer}, "target": target.model_dump()},
+        details={
+            "signer": {job.signer_name: job.signer},
+            "target": target.model_dump(),
+            **cover_attempt.at_acceptance(site, row.job_id, job, target),
+        },
     )
 
 
@@ -94,7 +108,7 @@ def prepare(attempt: Attempt) -> Next:
     """Code, packages and data are put ready; then the gate's process, then the sandbox."""
     site, job = attempt.site, attempt.verified
     if site.keepers.adopt(attempt.workspace.keeper) is not None:
-        return Next(JobState.RUNNING)  # started before a crash that came before this was recorded
+        return _runs(attempt)  # started before a crash that came before this was recorded
     target = Target.model_validate(attempt.row.details["target"])
     try:
         data = attempt.datasets
@@ -104,23 +118,42 @@ def prepare(attempt: Attempt) -> Next:
         return Next.failed(FailureClass.DATA, exc)
     _end_intake_of_a_former_try(attempt)
     attempt.workspace.make(gate_uid=site.settings.gate_gid)
-    # It gets ready while the rest is looked for; whatever goes wrong meanwhile ends it.
-    with site.intakes.starting(_intake_request(attempt, data)) as starting:
-        code = _code(attempt, Digest(job.document.code))
-        environment = site.environments.ready(Digest(target.lock), site.link.fetch_blob)
-        uid = site.store.take_uid(attempt.row, first=site.settings.first_uid + 1)
-        attempt.workspace.make_outputs(uid)
-        spec = _sandbox_spec(attempt, code, environment, data, uid)
-        attempt.intake = starting.ready()
+    code = _code(attempt, Digest(job.document.code))
+    environment = site.environments.ready(Digest(target.lock), site.link.fetch_blob)
+    uid = site.store.take_uid(attempt.row, first=site.settings.first_uid + 1)
+    attempt.workspace.make_outputs(uid)
     request = KeeperRequest(
-        spec=spec,
+        spec=_sandbox_spec(attempt, code, environment, data, uid),
         sandbox=site.sandbox.name,
         state_dir=attempt.workspace.keeper,
         settings=site.sandbox_settings,
         streams_socket=attempt.workspace.control,
     )
-    attempt.keeper = site.keepers.start(request)
-    return Next(JobState.RUNNING, details={"uid": uid})
+    # Both get ready beside each other and beside the disk; whatever goes wrong meanwhile ends both, and no code has run.
+    with site.keepers.starting(request) as keeper, site.intakes.starting(_intake_request(attempt, data)) as intake:
+        site.store.sync()
+        attempt.intake = intake.ready()
+        attempt.keeper = keeper.go()
+    return _runs(attempt)
+
+
+def _runs(attempt: Attempt) -> Next:
+    """The sandbox was told to go: what holds for what it tells is what the policy says now."""
+    site, policy = attempt.site, attempt.site.policy.require()
+    uid = site.store.take_uid(attempt.row, first=site.settings.first_uid + 1)  # the one that it has
+    return Next(
+        JobState.RUNNING,
+        details={"uid": uid, "channels": channels(policy.for_code(approved=bool(attempt.run_envelope)))},
+        event=_room(attempt),
+    )
+
+
+def _room(attempt: Attempt) -> dict[str, Any]:
+    """What the hub hears of the job's budget, if the site tells it at all."""
+    site, policy = attempt.site, attempt.site.policy.require()
+    if not policy.budget.tell_hub:
+        return {}
+    return {"room_bytes": room_bytes(site.ledger, policy, attempt.verified, attempt.row.job_id, site.now())}
 
 
 def _end_intake_of_a_former_try(attempt: Attempt) -> None:
@@ -141,6 +174,8 @@ def _code(attempt: Attempt, digest: Digest) -> Any:
         with contextlib.suppress(FileExistsError):
             unpack_code(snapshot, folder)
         snapshot.unlink(missing_ok=True)
+    # What names the gate may let out depends on what the code says, and the gate's process can't reach the code.
+    write_code_words(read_code(folder), attempt.workspace.intake / CODE_WORDS)
     return folder
 
 
@@ -159,6 +194,7 @@ def _intake_request(attempt: Attempt, data: list[tuple[str, DatasetVersion]]) ->
         "experiment_name": job.job.experiment_name,
         "run_name": job.job.display_name,
         "policy": site.policy.text,
+        "in_envelope": bool(attempt.run_envelope),
         "contract": asdict(job.job.contract),
         "index_dirs": [str(version.index) for _, version in data],
         "socket": str(space.socket),
@@ -183,21 +219,28 @@ def _sandbox_spec(
     return SandboxSpec(
         name=attempt.site.sandbox_name(*attempt.row.key),
         rootfs=site.base.rootfs,
-        argv=("/bin/sh", "-c", f"exec {command_line(job.job)}"),
+        argv=_argv(command_line(job.job)),
         env=_environment(attempt, data),
         workdir="/job/code",
         mounts=tuple(mounts),
-        gate_socket=space.socket,
+        gate_port=5000,
         limits=Limits(
             memory_bytes=job.job.resources.memory,
             cpus=job.job.resources.cpus,
             processes=policy.sandbox.processes,
             wall_s=job.job.limits.timeout,
-            scratch_bytes=_SCRATCH_BYTES,
+            scratch_bytes=SCRATCH_BYTES,
         ),
         uid=uid,
         gid=uid,
     )
+
+
+def _argv(command: str) -> tuple[str, ...]:
+    """What runs the command: a shell, unless it is Python with words that no shell would read otherwise."""
+    if _PLAIN.fullmatch(command):
+        return tuple(shlex.split(command))
+    return ("/bin/sh", "-c", f"exec {command}")
 
 
 def _environment(attempt: Attempt, data: list[tuple[str, DatasetVersion]]) -> dict[str, str]:
@@ -245,7 +288,7 @@ def run(attempt: Attempt) -> Next:
     if not finished:
         lost = InsituError("the gate's process ended early, so the outputs can't be judged", code="gate-lost")
         return Next.failed(FailureClass.SANDBOX, lost)
-    return Next(JobState.JUDGING)
+    return Next(JobState.JUDGING, event=reason(attempt))
 
 
 def _follow(attempt: Attempt, keeper: KeeperHandle) -> SandboxResult | None:
@@ -286,11 +329,15 @@ def _pass_on(attempt: Attempt, ended: int) -> None:
     if attempt.intake is not None:
         poll.register(attempt.intake.fileno(), select.POLLIN)
     ready = dict(poll.poll(1000))
+    if attempt.events_wait:
+        _read_events(attempt)
     if attempt.intake is not None and attempt.intake.fileno() in ready:
         attempt.intake.wait_seq(attempt.intake.seq, timeout_s=0)
         if _read_events(attempt):
             # The first of a flood was passed on at once; the rest come together, and leave the processor to the job.
-            attempt.detached.wait(_GATHER_S)
+            gathering = select.poll()
+            gathering.register(ended, select.POLLIN)
+            gathering.poll(1000 * min(max(_GATHER_S, attempt.stream.pause_s), _LONGEST_GATHER_S))
 
 
 def _attach(attempt: Attempt) -> IntakeHandle:
@@ -313,13 +360,25 @@ def _finish_intake(attempt: Attempt) -> bool:
 
 def _read_events(attempt: Attempt) -> bool:
     """The gate's new events into the attempt's stream, without its numbers: the stream has its own. Were there any?"""
+    policy = attempt.policy_now()
+    attempt.events_wait = policy is None
+    if policy is None:
+        return False
+    look = attempt.second_look = attempt.second_look or _second_look(attempt)
     before = attempt.stream.intake_offset
     reader = EventReader(attempt.workspace.intake / "events.jsonl")
     while True:
         lines, offset = reader.read(attempt.stream.intake_offset)
         if not lines:
             return attempt.stream.intake_offset != before
-        attempt.stream.add([json.loads(line) for line in lines], intake_offset=offset)
+        attempt.stream.add(look.may_leave([json.loads(line) for line in lines], policy), intake_offset=offset)
+
+
+def _second_look(attempt: Attempt) -> SecondLook:
+    sent: Counter[str] = Counter()
+    for batch in attempt.site.ledger.batches_of(*attempt.row.key):
+        sent.update(batch.counts)
+    return SecondLook(attempt.row.details.get("channels", {}), sent)
 
 
 _WORDS: Mapping[Reason, tuple[FailureClass, str, str, str]] = {
@@ -345,16 +404,17 @@ def _ended_badly(attempt: Attempt, result: SandboxResult) -> Next:
     if result.reason is Reason.STOPPED and attempt.cancelled.is_set():
         return Next(JobState.CANCELLED)
     if result.reason is Reason.EXITED:
-        ended = f"exit code {result.exit_code}" if result.exit_code is not None else f"signal {result.signal}"
+        # The number itself is eight bits that the script chose: it stays here, and a word leaves.
+        code, what = ("script-failed", "failed") if result.exit_code is not None else ("script-killed", "was killed")
         return Next(
             JobState.FAILED,
             event={
                 "failure": FailureClass.SCRIPT.value,
-                "code": "script-failed",
-                "what": f"the job's command ended with {ended}",
+                "code": code,
+                "what": f"the job's command {what}",
                 "hint": "see `insitu job logs`: of an exception its type and the script's own frames leave the site",
-                "exit_code": result.exit_code,
             },
+            details={"exit_code": result.exit_code, "signal": result.signal},
         )
     failure, code, what, hint = _WORDS.get(result.reason, _WORDS[Reason.LOST])
     return Next(
@@ -369,15 +429,35 @@ def _ended_badly(attempt: Attempt, result: SandboxResult) -> Next:
 def judge(attempt: Attempt) -> Next:
     """The sandbox is gone. Freeze what it wrote, judge it, and queue what needs a person."""
     attempt.workspace.freeze()
-    decisions = judging.judge(attempt.site, attempt.workspace, attempt.verified, attempt.row, attempt.datasets)
-    events = releasing.record(attempt, decisions)
+    if (stopped := wait_for_policy(attempt)) is not None:
+        return stopped
+    _read_events(attempt)  # what waited for the policy
+    policy = attempt.site.policy.text
+    decisions = _decide(attempt)
+    if attempt.detached.is_set() or attempt.site.policy.text != policy:
+        # The agent stops, maybe in the middle of a prediction, or another policy holds now: it is judged again.
+        return Next(JobState.JUDGING)
+    events = releasing.record(attempt, cover_attempt.say_what_is_missing(attempt, decisions))
     attempt.stream.add(events)
     return releasing.after_judging(attempt)
 
 
+def _decide(attempt: Attempt) -> list[Decision]:
+    """A decision for each output, by the policy as it is now; none that counts if it can't be read any more."""
+    try:
+        cover_attempt.before_judging(attempt)
+        decisions = judging.judge(attempt.site, attempt.workspace, attempt.verified, attempt.row, attempt.datasets)
+        written = {found.output: found.path for found in judging.find_candidates(attempt.workspace, attempt.verified)}
+        return smoke.check_predictions(attempt, decisions, written)
+    except DeniedError:
+        if attempt.site.policy.current() is not None:
+            raise
+        return []
+
+
 def review(attempt: Attempt) -> Next:
     """Held: on when a verdict has come for every item, else where it is."""
-    return releasing.after_judging(attempt)
+    return releasing.after_review(attempt)
 
 
 def release(attempt: Attempt) -> Next:

@@ -1,27 +1,27 @@
 """What a steward may ask of a site: its queue, its ledger, its policy, its data.
 
-Called through the console socket, never through the hub. Reaching the socket is
-access; identity is a key: a verdict counts when a reviewer whom the policy names
-has signed it, over the item's digest, and it is not their own job.
+Called through the console socket, never through the hub. Whose verdict counts is
+`review`; what is shown of an item is `evidence`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from insitu.agent.catalogue import add_dataset, find_dataset, list_datasets
 from insitu.agent.datastores import add_datastore, list_datastores
+from insitu.agent.evidence import Evidence, brief
 from insitu.agent.folder import SiteFolder
 from insitu.agent.ledger import Ledger
 from insitu.agent.policy_file import PolicyFile
-from insitu.agent.store import ItemRow, Store
-from insitu.domain.errors import ConflictError, DeniedError, NotFoundError
-from insitu.wire.envelopes import parse_envelope
-from insitu.wire.jobs import open_job
-from insitu.wire.ledger import LedgerEntry
-from insitu.wire.verdicts import VerifiedVerdict, open_verdict
+from insitu.agent.review import Review
+from insitu.agent.review_queue import ItemRow
+from insitu.agent.store import Store
+from insitu.domain.errors import NotFoundError
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,17 @@ class Steward:
     wake: Callable[[str, int], None]
     changed: Callable[[], None]
     gate_gid: int | None
+    cache: Path
+    """Where the code of jobs lies, by digest."""
+    now: Callable[[], datetime]
+
+    @property
+    def review(self) -> Review:
+        return Review(self.store, self.ledger, self.policy, self.wake, self.now)
+
+    @property
+    def evidence(self) -> Evidence:
+        return Evidence(self.review, self.folder, self.cache, self.gate_gid)
 
     # -- data ----------------------------------------------------------------------------------------------------------
 
@@ -66,7 +77,7 @@ class Steward:
     # -- ledger and policy ---------------------------------------------------------------------------------------------
 
     def ledger_show(self, *, dataset: str = "", job: str = "") -> list[dict[str, Any]]:
-        entries = [entry for entry in self.ledger.entries() if _is_about(entry, dataset, job)]
+        entries = [entry for entry in self.ledger.entries() if entry.is_about(dataset, job)]
         return [entry.model_dump(mode="json") for entry in entries]
 
     def policy_show(self) -> dict[str, Any]:
@@ -76,121 +87,42 @@ class Steward:
     # -- the queue -----------------------------------------------------------------------------------------------------
 
     def release_list(self, *, state: str = "") -> list[dict[str, Any]]:
-        return [_brief(item) for item in self.store.items() if not state or item.state == state]
+        return [brief(item) for item in self.store.queue.items() if not state or item.state == state]
 
-    def release_show(self, *, id: str) -> dict[str, Any]:
+    def release_show(self, *, id: str, view: dict[str, Any] | None = None) -> dict[str, Any]:
+        """An item's evidence. Who looks is recorded: by key when `view` is signed."""
         item = self._item(id)
-        head = self.ledger.head
+        self.review.note_view(item, "show", view)
+        return self.evidence.of(item)
+
+    def release_diff(self, *, id: str, view: dict[str, Any] | None = None) -> dict[str, Any]:
+        """What differs from the last release of the same model or output, in its files and in the code."""
+        item = self._item(id)
+        self.review.note_view(item, "diff", view)
+        return self.evidence.difference(item)
+
+    def release_terms(self, *, id: str) -> dict[str, Any]:
+        """What a verdict has to name. Shows nothing of the item, so it is no view."""
+        item, head = self._item(id), self.ledger.head
         return {
-            **_brief(item),
-            "decision": item.decision,
-            "files": item.details.get("files", []),
-            "folder": item.details.get("folder", ""),
-            "reason": item.details.get("reason", ""),
-            "reviewer": item.details.get("reviewer", ""),
+            "id": item.id,
+            "state": item.state.value,
+            "digest": item.digest,
             "policy_version": self.policy.require().version,
             "ledger_entries": head.entries,
             "ledger_hash": head.hash,
         }
 
     def release_decide(self, *, id: str, envelope: dict[str, Any]) -> dict[str, Any]:
-        """Act on a signed verdict.
-
-        Raises:
-            SignatureError: no reviewer whom the policy names signed it.
-            DeniedError: it is their own job, or the verdict is over something else.
-            ConflictError: the item is not held (any more).
-        """
+        """Act on a signed verdict, as `Review.decide` says."""
         item = self._item(id)
-        policy = self.policy.require()
-        verdict = open_verdict(parse_envelope(envelope), reviewers=policy.review.reviewers)
-        self._check_verdict(verdict, item)
-        self._check_not_own(verdict, item)
-        approve = verdict.document.verdict == "approve"
-        if approve and not item.details.get("files"):
-            raise DeniedError(
-                "there is no canonical copy of this output, so nothing could be sent",
-                code="nothing-to-release",
-                rule=item.decision.get("rule", ""),
-                hint="the gate could not read it; ask for another format and reject this one",
-            )
-        moved = self.store.move_item(
-            item,
-            before="held",
-            after="releasing" if approve else "rejected",
-            reviewer=verdict.reviewer_name,
-            reason=verdict.document.reason,
-            verdict_rule=f"approved by {verdict.reviewer_name}" if approve else "",
-            verdict_envelope=envelope,
-        )
-        if not moved:
-            raise ConflictError(f"{id} is {item.state}, not held", code="not-held", hint="see `insitu release list`")
-        self.wake(item.job_id, item.attempt)
-        return _brief(item)
-
-    def _check_verdict(self, verdict: VerifiedVerdict, item: ItemRow) -> None:
-        document = verdict.document
-        if document.release_id != item.id or document.digest != item.digest:
-            raise DeniedError(
-                "the verdict is over something else",
-                code="verdict-digest",
-                rule="frozen-digest",
-                measure=document.digest,
-                limit=item.digest,
-                hint="look again with `insitu release show`, then decide",
-            )
-        if document.verdict == "reject" and not document.reason:
-            raise DeniedError(
-                "a rejection needs a reason, which the data scientist sees",
-                code="no-reason",
-                hint="--reason TEXT",
-                rule="review",
-            )
-
-    def _check_not_own(self, verdict: VerifiedVerdict, item: ItemRow) -> None:
-        row = self.store.attempt(item.job_id, item.attempt)
-        if row is None:
-            raise NotFoundError(f"the attempt of {item.id} is not known here", code="no-attempt")
-        policy = self.policy.require()
-        listed = {**policy.signers, **row.details.get("signer", {})}
-        job = open_job(parse_envelope(row.envelope), signers=listed)
-        if verdict.reviewer == job.signer or verdict.reviewer_name == job.signer_name:
-            raise DeniedError(
-                "nobody reviews their own job",
-                code="own-job",
-                rule="review.own",
-                measure=verdict.reviewer_name,
-                limit="never",
-                hint="another reviewer whom the policy names decides",
-            )
+        self.review.decide(item, envelope)
+        return brief(item)
 
     def _item(self, item_id: str) -> ItemRow:
-        item = self.store.item(item_id)
+        item = self.store.queue.item(item_id)
         if item is None:
             raise NotFoundError(
                 f"there is no release {item_id!r} here", code="no-release", hint="`insitu release list`"
             )
         return item
-
-
-def _brief(item: ItemRow) -> dict[str, Any]:
-    decision = item.decision
-    return {
-        "id": item.id,
-        "state": item.state,
-        "job_id": item.job_id,
-        "attempt": item.attempt,
-        "output": item.output,
-        "digest": item.digest,
-        "size_bytes": decision.get("size_bytes", 0),
-        "rule": decision.get("rule", ""),
-        "measure": decision.get("measure", ""),
-        "limit": decision.get("limit", ""),
-        "hint": decision.get("hint", ""),
-        "at": item.at.isoformat(),
-    }
-
-
-def _is_about(entry: LedgerEntry, dataset: str, job: str) -> bool:
-    datasets = {label.partition("@")[0] for label in entry.datasets} | set(entry.datasets)
-    return (not dataset or dataset in datasets) and (not job or entry.job_id == job)

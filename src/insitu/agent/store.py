@@ -1,4 +1,4 @@
-"""What a site remembers between two starts: attempts, accepted envelopes, held items.
+"""What a site remembers between two starts: attempts, accepted envelopes, judged outputs (`review_queue`).
 
 Standard-library SQLite in one file, WAL with synchronous=FULL: a commit that
 returned is on disk. Except on the way to a job's start, where somebody waits: that
@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from insitu.agent.review_queue import SCHEMA as REVIEW_SCHEMA
+from insitu.agent.review_queue import ReviewQueue
 from insitu.domain.jobs import JobState
 
 _SCHEMA = """
@@ -43,17 +45,6 @@ create table if not exists attempts (
     acked integer not null default 0,    -- last sequence number that the hub holds
     over integer not null default 0,     -- final here and everything about it acknowledged
     primary key (job_id, attempt)
-) strict;
-create table if not exists items (
-    id text primary key,                 -- r-<hex>: one judged output
-    job_id text not null,
-    attempt integer not null,
-    output text not null,
-    state text not null,                 -- held | releasing | released | rejected | refused
-    digest text not null,
-    decision text not null,              -- JSON of the gate's decision
-    details text not null default '{}',
-    at text not null
 ) strict;
 create table if not exists deployments (
     name text primary key,
@@ -89,21 +80,6 @@ class AttemptRow:
         return (self.job_id, self.attempt)
 
 
-@dataclass
-class ItemRow:
-    """One judged output that was not simply released: the steward's queue and its history."""
-
-    id: str
-    job_id: str
-    attempt: int
-    output: str
-    state: str
-    digest: str
-    decision: dict[str, Any]
-    details: dict[str, Any]
-    at: datetime
-
-
 class Store:
     """The agent's database. Safe for threads: one connection, one lock, short transactions."""
 
@@ -113,10 +89,12 @@ class Store:
         self._db.row_factory = sqlite3.Row
         self._db.execute("pragma journal_mode=wal")
         self._db.execute("pragma synchronous=full")
-        self._db.executescript(_SCHEMA)
+        self._db.executescript(_SCHEMA + REVIEW_SCHEMA)
         rows = self._db.execute("select latest from clock where id = 1").fetchall()
         self._latest = datetime.fromisoformat(rows[0][0]) if rows else datetime.fromtimestamp(0, UTC)
         path.chmod(0o600)
+        self.queue = ReviewQueue(self._write, self._read)
+        """Judged outputs, verdicts on them, and who looked at them."""
 
     def close(self) -> None:
         with self._lock:
@@ -143,6 +121,11 @@ class Store:
             self._db.execute("insert or replace into clock values (1, ?)", (self._latest.isoformat(),))
             self._db.execute("commit")
 
+    def sync(self) -> None:
+        """Returns when everything that was committed is on the disk."""
+        with self._write():
+            pass
+
     def _read(self, sql: str, *values: object) -> list[sqlite3.Row]:
         with self._lock:
             return self._db.execute(sql, values).fetchall()
@@ -168,6 +151,14 @@ class Store:
     def newest_attempt(self, job_id: str) -> AttemptRow | None:
         rows = self._read("select * from attempts where job_id = ? order by attempt desc limit 1", job_id)
         return _attempt(rows[0]) if rows else None
+
+    def newest_attempts(self) -> list[AttemptRow]:
+        """Of each job that was ever here its last attempt, oldest job first."""
+        rows = self._read(
+            "select * from attempts where attempt = "
+            "(select max(attempt) from attempts as others where others.job_id = attempts.job_id) order by rowid"
+        )
+        return [_attempt(row) for row in rows]
 
     def open_attempts(self) -> list[AttemptRow]:
         return [_attempt(row) for row in self._read("select * from attempts where over = 0 order by rowid")]
@@ -213,9 +204,10 @@ class Store:
     def accept(self, *, envelope: str, nonce: str, job_id: str, expires_at: datetime, datasets: list[str]) -> str:
         """Remember an envelope; the job id under which it was accepted, now or before.
 
-        A replay under another job id gets the first id back, and the caller refuses.
+        A replay under another job id gets the first id back, and the caller refuses. It is
+        on disk after the next `sync`, which comes before anything of the job runs.
         """
-        with self._write() as db:
+        with self._write(synced=False) as db:
             known = db.execute("select job_id from accepted where envelope = ? or nonce = ?", (envelope, nonce))
             first = known.fetchone()
             if first is not None:
@@ -231,46 +223,6 @@ class Store:
         """How many accepted jobs have used a dataset, whichever version."""
         rows = self._read("select datasets from runs")
         return sum(dataset in {name.partition("@")[0] for name in json.loads(row[0])} for row in rows)
-
-    # -- the steward's queue -------------------------------------------------------------------------------------------
-
-    def put_item(self, item: ItemRow) -> None:
-        with self._write() as db:
-            db.execute(
-                "insert or ignore into items values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    item.id,
-                    item.job_id,
-                    item.attempt,
-                    item.output,
-                    item.state,
-                    item.digest,
-                    json.dumps(item.decision),
-                    json.dumps(item.details),
-                    item.at.isoformat(),
-                ),
-            )
-
-    def move_item(self, item: ItemRow, *, before: str, after: str, **details: object) -> bool:
-        """Guarded: False when the item is not (or no longer) in state `before`."""
-        item.details.update(details)
-        with self._write() as db:
-            changed = db.execute(
-                "update items set state = ?, details = ? where id = ? and state = ?",
-                (after, json.dumps(item.details), item.id, before),
-            ).rowcount
-        if changed:
-            item.state = after
-        return bool(changed)
-
-    def items(self, *, job_id: str | None = None) -> list[ItemRow]:
-        if job_id is None:
-            return [_item(row) for row in self._read("select * from items order by rowid desc")]
-        return [_item(row) for row in self._read("select * from items where job_id = ? order by rowid", job_id)]
-
-    def item(self, item_id: str) -> ItemRow | None:
-        rows = self._read("select * from items where id = ?", item_id)
-        return _item(rows[0]) if rows else None
 
     # -- deployments ---------------------------------------------------------------------------------------------------
 
@@ -310,18 +262,4 @@ def _attempt(row: sqlite3.Row) -> AttemptRow:
         cancel=bool(row["cancel"]),
         acked=row["acked"],
         over=bool(row["over"]),
-    )
-
-
-def _item(row: sqlite3.Row) -> ItemRow:
-    return ItemRow(
-        id=row["id"],
-        job_id=row["job_id"],
-        attempt=row["attempt"],
-        output=row["output"],
-        state=row["state"],
-        digest=row["digest"],
-        decision=json.loads(row["decision"]),
-        details=json.loads(row["details"]),
-        at=datetime.fromisoformat(row["at"]),
     )

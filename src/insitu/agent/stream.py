@@ -74,17 +74,19 @@ class AttemptStream:
         ledger: Ledger,
         link: HubLink,
         may_spend: Callable[[About, int], bool],
+        has_policy: Callable[[], bool],
         clock: Callable[[], datetime],
         acked: int,
     ) -> None:
         self._about, self._store, self._ledger, self._link = about, store, ledger, link
-        self._may_spend, self._clock = may_spend, clock
+        self._may_spend, self._has_policy, self._clock = may_spend, has_policy, clock
         self._lock = threading.Condition()
         self._waiting: deque[_Line] = deque()
         self._pending_bytes = 0  # of those in waiting that count against a budget
         self._ledgered: deque[tuple[LedgerEntry, list[_Line]]] = deque()
         """Batches that have their entry and no acknowledgement yet, oldest first; they are sent as they are."""
         self._remembered_at = 0.0
+        self._due = 0.0  # when the next batch would go if all went evenly (the generic cell rate algorithm)
         self._closing = False
         self._stopped = False
         self.dropped: Counter[str] = Counter()
@@ -145,6 +147,11 @@ class AttemptStream:
     def acked(self) -> int:
         return self._acked
 
+    @property
+    def pause_s(self) -> float:
+        """How long it is until the next batch may go; 0 unless there were many at once."""
+        return max(0.0, self._due - _BURST * _BATCH_GAP_S - time.monotonic())
+
     def close(self) -> None:
         """Stop sending. What is in the journal stays there for the next start."""
         with self._lock:
@@ -183,18 +190,17 @@ class AttemptStream:
     # -- out -----------------------------------------------------------------------------------------------------------
 
     def _send_loop(self) -> None:
-        due = 0.0  # when the next batch would go if all went evenly (the generic cell rate algorithm)
         while True:
             with self._lock:
                 self._lock.wait_for(lambda: self._closing or not self._is_empty())
                 if self._closing:
                     self._stop()
                     return
-                pause = due - _BURST * _BATCH_GAP_S - time.monotonic()
+                pause = self.pause_s
                 if pause > 0 and not self._ledgered and len(self._waiting) < _BATCH_EVENTS:
                     self._lock.wait_for(lambda: self._closing or len(self._waiting) >= _BATCH_EVENTS, pause)
                 self._await_company()
-            due = max(due, time.monotonic()) + _BATCH_GAP_S
+            self._due = max(self._due, time.monotonic()) + _BATCH_GAP_S
             if not self._try_to_send():
                 return
 
@@ -232,6 +238,8 @@ class AttemptStream:
         if not self._ledgered and not self._enter_batch():
             return
         entry, lines = self._ledgered[0]
+        if entry.size_bytes:
+            self._check_policy()
         acked = self._link.send_events(self._body(entry, lines))
         with self._lock:
             self._acked = max(self._acked, acked, lines[-1].seq if lines else 0)
@@ -247,6 +255,8 @@ class AttemptStream:
             lines = list(islice(self._waiting, _BATCH_EVENTS))
         if not lines:
             return False
+        if any(_weight(line) for line in lines):
+            self._check_policy()
         os.fdatasync(self._file.fileno())
         entry = self._ledger.append(self._batch_entry(lines))
         with self._lock:
@@ -255,6 +265,15 @@ class AttemptStream:
                 self._pending_bytes -= _weight(line)
             self._ledgered.append((entry, lines))
         return True
+
+    def _check_policy(self) -> None:
+        """Broken denies, also what was decided before and has not left yet: it waits.
+
+        Raises:
+            UnavailableError: this site has no readable policy now.
+        """
+        if not self._has_policy():
+            raise UnavailableError("this site has no readable policy, so nothing leaves", code="no-policy")
 
     def _body(self, entry: LedgerEntry, lines: list[_Line]) -> bytes:
         """An `EventBatch` of events that are JSON already."""
@@ -273,7 +292,10 @@ class AttemptStream:
         self._store.set_acked(self._about.job_id, self._about.attempt, self._acked)
 
     def _batch_entry(self, lines: list[_Line]) -> LedgerEntry:
-        counted = [line for line in lines if line.kind not in _FREE_KINDS]
+        sizes: Counter[str] = Counter()
+        for line in lines:
+            if line.kind not in _FREE_KINDS:
+                sizes[line.kind] += _weight(line)
         return LedgerEntry(
             seq=0,
             at=self._clock(),
@@ -286,7 +308,8 @@ class AttemptStream:
             decision="released",
             rule="declared",
             counts=dict(Counter(line.kind for line in lines)),
-            size_bytes=sum(_weight(line) for line in counted),
+            sizes=dict(sizes),
+            size_bytes=sizes.total(),
             digest=digest_of(b"\n".join(line.raw for line in lines)),
             first_seq=lines[0].seq,
             last_seq=lines[-1].seq,
@@ -296,7 +319,8 @@ class AttemptStream:
 
 
 def _as_event(event: dict[str, Any], clock: Callable[[], datetime]) -> dict[str, Any]:
-    return event if "at" in event else {**event, "at": clock().isoformat()}
+    """Times of ours are whole seconds: what a script does between two of them is nobody's business."""
+    return event if "at" in event else {**event, "at": clock().replace(microsecond=0).isoformat()}
 
 
 def _dump(document: dict[str, Any]) -> bytes:

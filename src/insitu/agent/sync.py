@@ -16,18 +16,19 @@ from datetime import datetime
 from insitu.agent.assignments import Assignments
 from insitu.agent.catalogue import list_datasets
 from insitu.agent.deployments import Deployments
-from insitu.agent.ledger import Ledger
+from insitu.agent.heads import keep_countersigned
 from insitu.agent.site import Site
 from insitu.domain.errors import InsituError, SignatureError
 from insitu.wire.keys import parse_verify_key
 from insitu.wire.ledger import GENESIS, LedgerEntry
-from insitu.wire.sync import BaseOffer, Capacity, HeadReport, SyncReply, SyncRequest, head_message
+from insitu.wire.sync import BaseOffer, Capacity, HeadProof, HeadReport, SyncReply, SyncRequest, head_message
 
 _log = logging.getLogger("insitu.agent")
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 20.0
 _AFTER_WORK_S = 0.1
+_GROWING_S = 2.0
 _LOOK_S = 1.0  # between two looks at what a steward may have changed
 _STATUS_EVERY = 1000  # messages in one ledger entry, and what is left over when the agent stops
 
@@ -53,7 +54,7 @@ class HubConversation:
         self._applying = threading.Lock()
         self._messages = 0
         self._offered: set[str] = {entry.name for entry in site.ledger.entries() if entry.kind == "catalogue"}
-        self._checked_head = False
+        self._countersigned: HeadReport | None = None
         self._threads = [
             threading.Thread(target=self._poll_loop, name="poll", daemon=True),
             threading.Thread(target=self._report_loop, name="report", daemon=True),
@@ -78,7 +79,7 @@ class HubConversation:
         pause = _FIRST_PAUSE_S
         while not self._stop.is_set():
             try:
-                if self._once(wait_s=self._site.settings.wait_s):
+                if self._once(wait_s=self._patience()):
                     # The job that has just come starts now; the poll that acknowledges it can wait for that.
                     self._stop.wait(_AFTER_WORK_S)
                 pause = _FIRST_PAUSE_S
@@ -90,6 +91,12 @@ class HubConversation:
             except Exception:  # noqa: BLE001 - said in the log; the process goes on
                 _log.exception("the conversation with the hub failed")
                 self._stop.wait(pause)
+
+    def _patience(self) -> float:
+        """How long the hub may take to answer: not long while the ledger grows, so that it is countersigned soon."""
+        known = self._countersigned
+        grows = known is None or known.entries < self._site.ledger.head.entries or self._assignments.reports()
+        return min(self._site.settings.wait_s, _GROWING_S) if grows else self._site.settings.wait_s
 
     def _report_loop(self) -> None:
         known = self._surroundings()
@@ -137,6 +144,8 @@ class HubConversation:
         offers = [known.as_offer() for known in list_datasets(site.folder)]
         for offer in offers:
             self._note_catalogue(f"{offer.name}@{offer.version}", offer.model_dump_json())
+        # By the poll alone: its messages follow one another, so a head never arrives after a longer one.
+        head = self._signed_head() if wait_s else None
         return SyncRequest(
             agent_version=self._version,
             started_at=self._started_at,
@@ -147,15 +156,24 @@ class HubConversation:
             datasets=offers,
             attempts=self._assignments.reports(),
             deployments=self._deployments.reports(),
-            head=self._signed_head(),
+            head=head,
+            head_proof=self._head_proof(head) if head else None,
             revision=self._revision,
             wait_s=wait_s,
         )
 
     def _signed_head(self) -> HeadReport:
-        head = self._site.ledger.head
-        signature = self._site.key.sign(head_message(self._site.settings.site, head.entries, head.hash))
-        return HeadReport(entries=head.entries, hash=head.hash, signature=base64.b64encode(signature).decode())
+        head, site = self._site.ledger.head, self._site.settings.site
+        signature = self._site.key.sign(head_message(site, head.entries, head.hash, head.root))
+        signed = base64.b64encode(signature).decode()
+        return HeadReport(entries=head.entries, hash=head.hash, root=head.root, signature=signed)
+
+    def _head_proof(self, head: HeadReport) -> HeadProof | None:
+        """That this head begins with the one that the hub countersigned last."""
+        known = self._countersigned
+        if known is None:
+            return None
+        return HeadProof(since=known.entries, steps=self._site.ledger.consistency(known.entries, head.entries))
 
     def _note_catalogue(self, label: str, what: str) -> None:
         """A dataset's name and schema are about to leave for the first time: into the ledger first."""
@@ -200,27 +218,20 @@ class HubConversation:
     # -- what the hub remembers ----------------------------------------------------------------------------------------
 
     def _check_head(self, reply: SyncReply) -> None:
-        """If the hub countersigned more than is here, this ledger was rolled back: nothing leaves."""
-        if self._checked_head or reply.countersigned is None:
+        """If the hub countersigned what is not here, this ledger was rolled back or rewritten: nothing leaves."""
+        remembered, before = reply.countersigned, self._countersigned
+        if remembered is None or (before is not None and remembered.signature == before.signature):
             return
-        remembered = reply.countersigned
         site = self._site.settings.site
+        message = head_message(site, remembered.entries, remembered.hash, remembered.root)
         try:
-            key = parse_verify_key(self._site.settings.hub_key)
-            signature = base64.b64decode(remembered.signature)
-            key.check(signature, head_message(site, remembered.entries, remembered.hash))
+            parse_verify_key(self._site.settings.hub_key).check(base64.b64decode(remembered.signature), message)
         except (SignatureError, ValueError):
             _log.warning("the hub's countersignature is not that of the key pinned at join")
             return
-        self._checked_head = True
-        if not _extends(self._site.ledger, remembered):
+        if self._site.ledger.root_at(remembered.entries) != remembered.root:
             self._site.ledger.freeze("the hub countersigned a head that this ledger does not contain")
             _log.error("the ledger was rolled back or rewritten: nothing leaves until a steward reconciles it")
-
-
-def _extends(ledger: Ledger, remembered: HeadReport) -> bool:
-    if remembered.entries == 0:
-        return True
-    if remembered.entries > ledger.head.entries:
-        return False
-    return ledger.entries()[remembered.entries - 1].hash == remembered.hash
+            return
+        self._countersigned = remembered
+        keep_countersigned(self._site, remembered)

@@ -97,7 +97,8 @@ class Workspace:
         self._make(self.outputs, uid)
 
     def make_out(self, uid: int) -> None:
-        """The folder for canonical copies, which the judge writes."""
+        """The folder for canonical copies, which the judge writes; without what an earlier judgement left."""
+        shutil.rmtree(self.out, ignore_errors=True)
         self._make(self.out, uid)
 
     def _make(self, path: Path, uid: int) -> None:

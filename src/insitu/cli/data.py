@@ -22,7 +22,7 @@ def add(
     *,
     datastore: Annotated[str, typer.Option("--datastore", help="Where its files are; see `insitu datastore list`.")],
     path: Annotated[str, typer.Option("--path", help="Pattern of its files inside the datastore, e.g. 'wdbc/*.csv'.")],
-    format_: Annotated[str, typer.Option("--format", help="How the gate reads them: csv or npy.")] = "csv",
+    format_: Annotated[str, typer.Option("--format", help="What they are: csv, npy, text, files or images.")] = "csv",
     description: Annotated[str, typer.Option("--description", help="A line for the catalogue.")] = "",
     folder: SiteDir = None,
 ) -> None:

@@ -27,11 +27,14 @@ def deploy(
     wait: Annotated[bool, typer.Option(help="Wait until it is healthy.")] = True,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds to wait.", min=1)] = 180.0,
 ) -> None:
-    """Serve a model version at a site. Builds its image if there is none; signs the deployment with your key."""
+    """Serve a model version at a site. Builds its image if there is none; signs the deployment with your key.
+
+    A resident model has no image beyond its site, which assembles the service itself; other sites refuse it.
+    """
     out = current()
     with hub() as client:
         version = client.model(model)
-        image = image_of(client, version, out)
+        image = None if version.resident else image_of(client, version, out)
         made = client.deploy(name or version.name, model=version, image=image, site=site, port=port)
         if wait:
             with out.progress(f"{made.name}: revision {made.revision} at {site}") as say:

@@ -40,7 +40,7 @@ def wait(client: Client, job_id: str, out: Output, *, timeout_s: float | None) -
 def finish(job: JobView, out: Output) -> int:
     """Say what became of a job."""
     code = job_text.exit_code(job)
-    out.show({**_plain(job), "exit_code": code, "job_exit_code": job.exit_code}, *job_text.describe(job), name=job.id)
+    out.show({**_plain(job), "exit_code": code}, *job_text.describe(job), name=job.id)
     if job.state is JobState.HELD:
         out.note("It waits for a steward of its site. Nothing has to run again:")
         out.note(command(f"insitu job wait {job.id}"))

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import time
+from collections.abc import Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import RenderableType
 from rich.text import Text
 
-from insitu.cli import following, job_text
+from insitu.cli import following, job_text, meter_text
 from insitu.cli.commands import command, group
-from insitu.cli.output import current, printable, state, when
+from insitu.cli.output import current, plain, printable, state, when
 from insitu.cli.session import hub
 from insitu.domain.errors import InvalidInputError
 from insitu.domain.jobs import JobState
 from insitu.domain.quantities import parse_seconds
-from insitu.wire.people import JobView, LogLine
+from insitu.wire.people import JobView, LogLine, MeterView
+
+if TYPE_CHECKING:
+    from insitu.sdk.client import Client
 
 app = group("Jobs.")
+
+_PAUSE_S = 0.3  # between two looks at a job that is followed
 
 Id = Annotated[str, typer.Argument(help="The job's id, as `insitu run` prints it.", metavar="JOB")]
 
@@ -51,11 +60,34 @@ def _state(job: JobView) -> Text:
 
 
 @command(app, "show")
-def show(job_id: Id) -> None:
-    """One job: state and reason, metrics, outputs with the rule that decided on each, what was kept."""
+def show(
+    job_id: Id,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on while the job does.")] = False,
+) -> None:
+    """One job: state and reason, metrics, outputs with the rule that decided on each, what left and what was kept."""
+    out = current()
     with hub() as client:
-        job = client.job(job_id)
-    current().show(job, *job_text.describe(job), name=job.id)
+        if follow:
+            meter_text.keep_showing(out, _changes(client, job_id))
+            return
+        job, meter = client.job(job_id), client.meter(job_id)
+    out.show(_with_meter(job, meter), *job_text.describe(job, meter), name=job.id)
+
+
+def _changes(client: Client, job_id: str) -> Iterator[tuple[dict[str, Any], list[RenderableType]]]:
+    """The job now, and again with whatever it says, until it rests; at most a few times a second."""
+    shown_at = 0.0
+    for event in chain([None], client.follow(job_id), [None]):
+        if event is not None and time.monotonic() - shown_at < _PAUSE_S:
+            continue
+        job, meter = client.job(job_id), client.meter(job_id)
+        shown_at = time.monotonic()
+        yield _with_meter(job, meter), job_text.describe(job, meter)
+
+
+def _with_meter(job: JobView, meter: MeterView) -> dict[str, Any]:
+    return {**plain(job), "meter": plain(meter)}
 
 
 @command(app, "logs")

@@ -5,25 +5,26 @@ from __future__ import annotations
 from rich.console import RenderableType
 from rich.text import Text
 
+from insitu.cli import meter_text
 from insitu.cli.errors import rule_line
-from insitu.cli.output import Cell, fields, heading, hint, number, printable, short, state, when
+from insitu.cli.output import Cell, fields, heading, hint, number, plain, printable, short, state, when
 from insitu.domain.jobs import JobState
 from insitu.domain.quantities import format_bytes
-from insitu.wire.people import JobView, OutputView, Reason
+from insitu.wire.people import JobView, MeterView, OutputView, Reason
 
 DENIED = 3
 
 
 def exit_code(job: JobView) -> int:
-    """0 when it succeeded; the script's own code when it has one; 3 when it was denied or waits for a verdict."""
+    """0 when it succeeded; 3 when it was denied or waits for a verdict; else 1. The script's own stays at its site."""
     if job.state is JobState.SUCCEEDED:
         return 0
     if job.state in (JobState.HELD, JobState.REFUSED) or job.failure == "policy":
         return DENIED
-    return job.exit_code if job.exit_code is not None and 1 <= job.exit_code <= 125 else 1
+    return 1
 
 
-def describe(job: JobView) -> list[RenderableType]:
+def describe(job: JobView, meter: MeterView | None = None) -> list[RenderableType]:
     """Everything of a job that one looks for first."""
     shown: list[RenderableType] = [heading(f"{job.name}  {job.id}"), fields(_facts(job))]
     shown += reason(job.reason)
@@ -34,6 +35,8 @@ def describe(job: JobView) -> list[RenderableType]:
         shown += ["", heading("outputs")]
         for output in job.outputs:
             shown += describe_output(output)
+    if meter is not None and meter.left_bytes:
+        shown += ["", heading("left the site"), *meter_text.of_hub(plain(meter))]
     if job.kept:
         kept = ", ".join(f"{count} × {what}" for what, count in sorted(job.kept.items()))
         shown += ["", Text(f"kept at the site: {printable(kept)}", style="dim")]
@@ -49,7 +52,7 @@ def _facts(job: JobView) -> dict[str, Cell | None]:
     took_s = (job.ended_at - job.started_at).total_seconds() if job.ended_at and job.started_at else None
     return {
         "state": standing,
-        "failure": f"{job.failure}, exit code {job.exit_code}" if job.failure and job.exit_code else job.failure,
+        "failure": job.failure,
         "site": job.site,
         "attempt": str(job.attempt) if job.attempt > 1 else None,
         "by": job.submitter,
@@ -58,7 +61,7 @@ def _facts(job: JobView) -> dict[str, Cell | None]:
         "code": short(job.code),
         "packages": short(job.lock),
         "submitted": when(job.created_at),
-        "took": f"{took_s:.1f} s" if took_s is not None else None,
+        "took": f"{took_s:.0f} s" if took_s is not None else None,
         "left the site": format_bytes(job.egress_bytes),
         "tags": ", ".join(f"{key}={value}" for key, value in job.tags.items()),
         "params": ", ".join(f"{key}={value}" for key, value in job.params.items()),
@@ -78,8 +81,10 @@ def describe_output(output: OutputView) -> list[RenderableType]:
     ]
     if output.verdict != "released":
         shown.append(rule_line(output.rule, output.measure, output.limit))
-        if output.reason:
-            shown.append(Text(f"  reviewer: {printable(output.reason)}"))
+    if output.review or output.reason:
+        said = f": {printable(output.reason)}" if output.reason else ""
+        shown.append(Text(f"  reviewed: {output.review or 'decided'}{said}"))
+    if output.verdict != "released":
         if output.hint:
             shown.append(Text.assemble("  ", hint(output.hint)))
     return shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,9 +10,11 @@ import typer
 from insitu.cli.commands import command, group
 from insitu.cli.output import Cell, current, fields, heading, printable, short, when
 from insitu.cli.session import hub
-from insitu.domain.errors import InvalidInputError
+from insitu.domain.digests import digest_of_file
+from insitu.domain.errors import IntegrityError, InvalidInputError, NotFoundError
 from insitu.domain.quantities import format_bytes
 from insitu.wire.people import ModelVersionView
+from insitu.wire.releases import ReleaseDocument, open_release
 
 app = group("Registered models.")
 
@@ -29,7 +32,7 @@ def list_(
         "model": _label,
         "aliases": lambda one: ", ".join(one.aliases),
         "from job": lambda one: one.job_id,
-        "site": lambda one: one.site,
+        "site": lambda one: f"{one.site} (resident)" if one.resident else one.site,
         "size": lambda one: format_bytes(one.size_bytes),
         "digest": lambda one: short(one.digest),
         "registered": lambda one: when(one.created_at),
@@ -43,6 +46,70 @@ def show(reference: Reference) -> None:
     with hub() as client:
         found = client.model(reference)
     _show(found)
+
+
+@command(app, "statement")
+def statement(
+    reference: Reference,
+    *,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="A file for it; without: it is shown.")] = None,
+    files: Annotated[
+        Path | None, typer.Option("--files", help="A folder with the model's files, to check against it.")
+    ] = None,
+) -> None:
+    """What the site signed when it let this version out: an in-toto statement in a DSSE envelope.
+
+    With --files each file in the folder is checked to be one that was let out, and none to be missing.
+    """
+    with hub() as client:
+        found = client.model(reference)
+        if found.resident:
+            raise NotFoundError(
+                f"{reference} never left {found.resident}, so there is no statement of a release",
+                code="resident",
+                rule="resident",
+                hint="`insitu model show` has what its card says",
+            )
+        envelope = client.model_statement(found.name, found.version)
+    release = open_release(envelope, site_key=envelope.signatures[0].keyid)
+    if files is not None:
+        _check_files(files, release.document)
+    if out is not None:
+        out.write_text(envelope.model_dump_json() + "\n")
+    document = release.document
+    shown: dict[str, Cell | None] = {
+        "signed by": f"{envelope.signatures[0].keyid} (compare it with the site's key)",
+        "job": document.job_id,
+        "rule": document.rule,
+        "reviewer": document.reviewer or None,
+        "policy version": str(document.policy_version),
+        "ledger entry": str(document.entry),
+        "released": when(document.released_at),
+        "digest": document.digest,
+        "files": ", ".join(file.path for file in document.files),
+        "checked": str(files) if files else None,
+        "written to": str(out) if out else None,
+    }
+    current().show(envelope, heading(f"{found.name} version {found.version}"), fields(shown), name=document.digest)
+
+
+def _check_files(folder: Path, document: ReleaseDocument) -> None:
+    wanted = {file.path: file.digest for file in document.files}
+    there = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    wrong = sorted(
+        name
+        for name in wanted.keys() | there.keys()
+        if name not in there or digest_of_file(there[name]) != wanted.get(name)
+    )
+    if wrong:
+        raise IntegrityError(
+            f"{folder} is not what was released",
+            code="release-statement",
+            rule="release-statement",
+            measure=", ".join(printable(name) for name in wrong)[:300],
+            limit=f"the {len(wanted)} files that the site signed for",
+            hint="fetch them from the hub again",
+        )
 
 
 @command(app, "tag")
@@ -81,6 +148,7 @@ def _show(found: ModelVersionView) -> None:
     }
     own = ", ".join(f"{key}={value}" for key, value in found.tags.items() if not key.startswith(("insitu.", "mlflow.")))
     facts: dict[str, Cell | None] = {
+        "use": f"at {found.resident} only; its files never left" if found.resident else "",
         "aliases": ", ".join(found.aliases),
         "tags": own,
         "digest": found.digest,

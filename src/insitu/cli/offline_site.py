@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 
 from insitu.agent.folder import SiteFolder
 from insitu.agent.ledger import Ledger
@@ -35,6 +37,8 @@ def offline_steward(folder: SiteFolder) -> Iterator[Steward]:
                 wake=lambda _job, _attempt: None,
                 changed=lambda: None,
                 gate_gid=settings.gate_gid if os.geteuid() == 0 else None,
+                cache=Path(settings.cache) if settings.cache else folder.cache,
+                now=lambda: store.floor_clock(datetime.now(UTC)),
             )
         finally:
             ledger.close()

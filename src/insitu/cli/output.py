@@ -38,6 +38,9 @@ _STYLES: Mapping[str, tuple[str, str]] = {
     "held": ("‖", "yellow"),
     "kept": ("·", "dim"),
     "resident": ("·", "cyan"),
+    "under review": ("‖", "yellow"),
+    "announcing": ("●", "cyan"),
+    "changes requested": ("✗", "yellow"),
     "queued": ("○", "dim"),
     "assigned": ("○", "cyan"),
     "preparing": ("●", "cyan"),
@@ -58,6 +61,14 @@ _STYLES: Mapping[str, tuple[str, str]] = {
     "refused": ("✗", "red"),
     "rejected": ("✗", "red"),
     "warning": ("!", "yellow"),
+    "in force": ("✓", "green"),
+    "unsigned": ("○", "yellow"),
+    "used up": ("–", "dim"),
+    "expired": ("–", "dim"),
+    "revoked": ("✗", "red"),
+    "looser": ("!", "yellow"),
+    "stricter": ("✓", "green"),
+    "neutral": ("·", "dim"),
 }
 
 

@@ -28,7 +28,11 @@ SiteDir = Annotated[
 ]
 
 WITHOUT_AGENT = frozenset(
-    {"datastore_add", "datastore_list", "data_add", "data_list", "data_show", "ledger_show", "policy_show"}
+    {
+        *("datastore_add", "datastore_list", "data_add", "data_list", "data_show", "ledger_show"),
+        *("policy_show", "policy_test", "meter_show"),
+        *("envelope_terms", "envelope_draft", "envelope_add", "envelope_list", "envelope_show", "envelope_revoke"),
+    }
 )
 """Calls that need no agent: they read, or write what an agent reads when it starts."""
 
@@ -71,7 +75,7 @@ def ask_site(given: Path | None, call: str, **arguments: Any) -> Any:
         UnreachableError: no agent runs, and this needs one.
         InsituError: what the site answered.
     """
-    from insitu.agent.console import call_console
+    from insitu.agent.console import ask, call_console
     from insitu.agent.folder import SiteFolder
 
     folder = SiteFolder(site_folder(given))
@@ -84,7 +88,7 @@ def ask_site(given: Path | None, call: str, **arguments: Any) -> Any:
     from insitu.cli.offline_site import offline_steward
 
     with offline_steward(folder) as steward:
-        return getattr(steward, call)(**arguments)
+        return ask(steward, call, arguments)
 
 
 def read_secret(file: Path | None, *, variable: str, what: str) -> str:

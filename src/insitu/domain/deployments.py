@@ -71,7 +71,8 @@ class Desired:
     revision: int
     model_name: str
     model_version: str
-    image: Digest
+    image: Digest | None
+    """None: a resident model, which has no image beyond its site."""
     base: Digest
     lock: Digest
     model: Digest

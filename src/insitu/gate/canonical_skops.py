@@ -8,9 +8,10 @@ of its header. The rewritten file has none of it:
 - members in the order of the schema, stored, all at the zip format's first date, named `array-<n>`;
 - no marks that autologging left on an estimator;
 - per node only the fields that its loader reads; ids counted from 1;
-- arrays with the shortest header that numpy writes.
+- arrays with the shortest header that numpy writes;
+- floats rounded to the policy's precision, in arrays and among parameters.
 
-Loading the copy gives the same object, and the same model always gives the
+Loading the copy gives the same object, but for the rounding, and the same model always gives the
 same bytes. It is done by walking the tree, never by loading it.
 """
 
@@ -20,19 +21,34 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
 
+from insitu.gate.ceiling import bits_of_array, bytes_of_text
+from insitu.gate.contents import NotReadableError
 from insitu.gate.effort import Effort
-from insitu.gate.read_numpy import NotReadableError, array_of, parse_npy_header
+from insitu.gate.precision import Array, Rounding
+from insitu.gate.read_numpy import array_of, parse_npy_header
 from insitu.gate.read_skops import Node, class_of, is_skops, parse_schema, walk
 from insitu.gate.read_zip import Member, read_members
-from insitu.gate.safe_types import SAFE_LOADERS
+from insitu.gate.safe_types import SAFE_LOADERS, SAFE_TYPES
 
 # Attributes that MLflow's autologging sets on an estimator, for itself: no prediction needs them.
 _LEFT_BY_AUTOLOG = frozenset({"_mlflow_run_id", "_mlflow_model_id"})
+_SPARSE_PARTS = frozenset({"data.npy", "indices.npy", "indptr.npy", "format.npy", "shape.npy", "_is_array.npy"})
+_KNOWN = (
+    "".join([*sorted(SAFE_LOADERS), *sorted(SAFE_TYPES)]).encode()
+    + b"""\
+{"__class__":"Pipeline","__module__":"sklearn.pipeline","__loader__":"ObjectNode","__id__":1,"content":{"__class__":"dict"\
+,"__module__":"builtins","__loader__":"DictNode","__id__":2,"content":{"steps":{"__class__":"list","__module__":"builtins"\
+,"__loader__":"ListNode","__id__":3,"content":[{"__class__":"tuple","__module__":"builtins","__loader__":"TupleNode"\
+,"__id__":4,"content":[{"__class__":"str","__module__":"builtins","__loader__":"JsonNode","content":"null","is_json":true}\
+,"type":"json","shape":{"__class__":"ndarray","__module__":"numpy","__loader__":"NdArrayNode","type":"numpy","file":"array-1.npy"}\
+,"key_types":{"__class__":"type","__module__":"builtins","__loader__":"TypeNode"},"protocol":2,"_skops_version":"0.16.0"}"""
+)
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){1,3}")
 _NAME = re.compile(r"[A-Za-z_]\w{0,100}")
@@ -44,6 +60,7 @@ class CanonicalSkops:
     data: bytes
     types: frozenset[str]  # every class that loading would make, by its full name
     loaders: frozenset[str]
+    carries_bits: int  # at most; see `ceiling.py`
 
 
 def types_of(data: bytes, effort: Effort) -> tuple[frozenset[str], frozenset[str]]:
@@ -58,8 +75,14 @@ def types_of(data: bytes, effort: Effort) -> tuple[frozenset[str], frozenset[str
     return classes, frozenset(str(node["__loader__"]) for node in nodes)
 
 
-def rewrite_skops(data: bytes, effort: Effort) -> CanonicalSkops:
+def rewrite_skops(
+    data: bytes, effort: Effort, rounding: Rounding | None = None, known_words: Collection[str] = ()
+) -> CanonicalSkops:
     """The canonical form of a skops file.
+
+    Args:
+        rounding: of the policy; None: numbers stay as they are.
+        known_words: what whoever gets the copy knows anyway: names of columns that the site publishes.
 
     Raises:
         NotReadableError: it isn't one, or uses a part of the format that can't be rewritten.
@@ -71,12 +94,15 @@ def rewrite_skops(data: bytes, effort: Effort) -> CanonicalSkops:
     loaders = frozenset(str(node["__loader__"]) for node in nodes)
     if not loaders <= SAFE_LOADERS:
         raise NotReadableError("the schema has nodes that call functions")
-    writer = _Writer({member.name: member.data for member in members})
+    writer = _Writer({member.name: member.data for member in members}, rounding or Rounding(None))
     tree = writer.node(schema)
     tree["protocol"] = _protocol(schema)
     tree["_skops_version"] = _version(schema)
     types = frozenset(class_of(node) for node in nodes if node["__loader__"] != "JsonNode")
-    return CanonicalSkops(_write_zip(tree, writer.written), types, loaders)
+    written = _schema(tree)
+    known = "\n".join(sorted(known_words)).encode() + _KNOWN
+    bits = writer.bits + 8 * bytes_of_text(written, known)
+    return CanonicalSkops(_zip([*writer.written, ("schema.json", written)]), types, loaders, bits)
 
 
 def _members(data: bytes, effort: Effort) -> list[Member]:
@@ -104,6 +130,8 @@ class _Writer:
     """Copies nodes field by field."""
 
     members: dict[str, bytes]
+    rounding: Rounding
+    bits: int = 0  # of the arrays
     written: list[tuple[str, bytes]] = field(default_factory=list[tuple[str, bytes]])
     _names: dict[str, str] = field(default_factory=dict[str, str])
     _ids: dict[int, int] = field(default_factory=dict[int, int])
@@ -115,7 +143,7 @@ class _Writer:
         loader = str(node["__loader__"])
         copy = self._head(node, loader)
         if loader == "JsonNode":  # a plain value: which object it was does not matter
-            return {**copy, "content": _canonical_json(node.get("content")), "is_json": True}
+            return {**copy, "content": self._value(node.get("content")), "is_json": True}
         identity = node.get("__id__")
         if isinstance(identity, int):
             seen = identity in self._ids
@@ -143,7 +171,7 @@ class _Writer:
         if loader == "NdArrayNode":
             return self._array(node)
         if loader == "SparseMatrixNode":
-            return {"type": "scipy", "file": self._file(node.get("file"), _canonical_sparse, ".npz")}
+            return {"type": "scipy", "file": self._file(node.get("file"), self._sparse, ".npz")}
         if loader == "DTypeNode":
             return {"content": self.node(content)}
         if loader == "ObjectNode":
@@ -166,9 +194,32 @@ class _Writer:
     def _array(self, node: Node) -> Node:
         if node.get("type") == "json":
             return {"content": self._listed(node.get("content")), "type": "json", "shape": self.node(node.get("shape"))}
-        return {"type": "numpy", "file": self._file(node.get("file"), canonical_npy, ".npy")}
+        return {"type": "numpy", "file": self._file(node.get("file"), self._npy, ".npy")}
 
-    def _file(self, name: Any, rewrite: Any, ending: str) -> str:
+    def _npy(self, data: bytes) -> bytes:
+        array = _array_of_npy(data)
+        if array.dtype.kind == "f":
+            array = self.rounding.small(array)
+        self.bits += bits_of_array(array)
+        return write_npy(array)
+
+    def _sparse(self, data: bytes) -> bytes:
+        members = sorted(read_members(data, Effort()), key=lambda member: member.name)
+        if not {member.name for member in members} <= _SPARSE_PARTS:
+            raise NotReadableError("a sparse matrix with other parts")
+        return _zip([(member.name, self._npy(member.data)) for member in members])
+
+    def _value(self, content: Any) -> str:
+        """A plain value, as its JSON."""
+        try:
+            value = json.loads(content)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise NotReadableError("a value is not JSON") from error
+        if isinstance(value, float):
+            value = float(self.rounding.small(np.array([value]))[0])
+        return json.dumps(value, separators=(", ", ": "), ensure_ascii=False)
+
+    def _file(self, name: Any, rewrite: Callable[[bytes], bytes], ending: str) -> str:
         if not isinstance(name, str) or name not in self.members or name == "schema.json":
             raise NotReadableError("a node refers to a member that is not there")
         if name not in self._names:
@@ -183,29 +234,21 @@ def canonical_npy(data: bytes) -> bytes:
     Raises:
         NotReadableError: it is not an array of numbers or of text of fixed width.
     """
+    return write_npy(_array_of_npy(data))
+
+
+def _array_of_npy(data: bytes) -> Array:
     header = parse_npy_header(data)
     if header.dtype is None or header.dtype.names is not None or header.dtype.kind not in "fiubUS":
         raise NotReadableError("an array of something else than numbers or text")
     view = memoryview(data)[header.data_at :]
-    array = array_of(view, header.dtype, header.shape, fortran_order=header.fortran_order)
+    return array_of(view, header.dtype, header.shape, fortran_order=header.fortran_order)
+
+
+def write_npy(array: Array) -> bytes:
     out = io.BytesIO()
     np.lib.format.write_array(out, array, version=(1, 0), allow_pickle=False)
     return out.getvalue()
-
-
-def _canonical_sparse(data: bytes) -> bytes:
-    members = sorted(read_members(data, Effort()), key=lambda member: member.name)
-    names = {"data.npy", "indices.npy", "indptr.npy", "format.npy", "shape.npy", "_is_array.npy"}
-    if not {member.name for member in members} <= names:
-        raise NotReadableError("a sparse matrix with other parts")
-    return _zip([(member.name, canonical_npy(member.data)) for member in members])
-
-
-def _canonical_json(content: Any) -> str:
-    try:
-        return json.dumps(json.loads(content), separators=(", ", ": "), ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise NotReadableError("a value is not JSON") from error
 
 
 def _slice(content: Any) -> dict[str, int | None]:
@@ -216,9 +259,8 @@ def _slice(content: Any) -> dict[str, int | None]:
     return bounds
 
 
-def _write_zip(tree: Node, written: list[tuple[str, bytes]]) -> bytes:
-    schema = json.dumps(tree, separators=(",", ":"), ensure_ascii=False).encode()
-    return _zip([*written, ("schema.json", schema)])
+def _schema(tree: Node) -> bytes:
+    return json.dumps(tree, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def _zip(members: list[tuple[str, bytes]]) -> bytes:

@@ -6,7 +6,8 @@
    first in the order of `checks`, and a steward sees all of them.
 2. An output that the job did not declare is *kept*: no error, it stays.
 3. One whose only fault is its size is *refused*: no reviewer can shrink it.
-4. With any other finding it is what the policy's `otherwise` says: held or refused.
+4. With any other finding it is what the policy's `otherwise` says: held, refused, or resident
+   where a model may be used at the site and only its leaving is in question.
 5. Without a finding, but with something not checked, it is *held*: what was
    not checked has not passed.
 6. Only what is left is *released*, as the canonical copy and nothing else.
@@ -18,7 +19,7 @@ import json
 from collections.abc import Mapping
 
 from insitu.domain.digests import Digest, digest_of
-from insitu.domain.outputs import Decision, Finding, Verdict
+from insitu.domain.outputs import Decision, Finding, OutputType, Verdict
 from insitu.gate.checks import CHECKS
 from insitu.gate.subject import Subject, Terms
 
@@ -43,7 +44,25 @@ def _verdict(subject: Subject, terms: Terms, findings: tuple[Finding, ...]) -> V
         return Verdict.KEPT
     if rules == {"size"} or terms.otherwise(subject) == "refused":
         return Verdict.REFUSED
+    if terms.otherwise(subject) == "resident" and may_be_resident(subject, rules):
+        return Verdict.RESIDENT
     return Verdict.HELD
+
+
+_ABOUT_LEAVING = frozenset({
+    "rows-in-model", "rows-in-text", "known-content", "stored-rows", "small-leaves", "small-groups", "extremes",
+    "vocabulary", "types", "ceiling", "no-envelope", "size",
+})  # fmt: skip
+"""Rules that object to a model's leaving and not to its being used here: it holds data, or could.
+
+`types` is among them because serving loads no type that the policy does not trust, whatever the file says.
+"""
+
+
+def may_be_resident(subject: Subject, rules: set[str]) -> bool:
+    """Whether the policy alone may let a model be used at its site: checked to its end, rewritten, and harmless to load."""
+    servable = subject.type is OutputType.MLFLOW_MODEL and subject.canonical is not None
+    return servable and not subject.not_checked and rules <= _ABOUT_LEAVING
 
 
 def _not_checked(subject: Subject) -> Finding:
@@ -67,6 +86,7 @@ def _decision(subject: Subject, verdict: Verdict, first: Finding, findings: tupl
         checks=tuple(CHECKS),
         not_checked=subject.not_checked,
         size_bytes=subject.size_bytes,
+        ceiling_bytes=subject.ceiling_bytes,
         digest=None if subject.canonical is None else manifest_digest(subject.canonical),
         files=tuple(sorted(subject.canonical or ())),
     )

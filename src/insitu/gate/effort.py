@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+_MB = 1_000_000
+
 
 class OutOfEffortError(Exception):
     """A bound was reached. The message names the bound and never what was read."""
@@ -24,7 +26,11 @@ class Limits:
     expansion_bytes: int = 512_000_000  # decoded bytes, over all files and all levels of nesting
     members: int = 10_000  # files, archive members and arrays
     depth: int = 8  # archives in archives
+    guesses: int = 12  # what was decoded, or found between the parts of a format, in what was found so
     values: int = 64_000_000  # numbers taken for comparison
+    ratio: int = 1100  # what one stream may grow by, once it is large: deflate itself ends at 1032
+    ratio_from_bytes: int = 64_000_000
+    search_bytes: int = 256_000_000  # bits of numbers and unknown bytes that are searched for hidden streams
 
 
 @dataclass
@@ -37,6 +43,7 @@ class Effort:
     _bytes: int = field(init=False, default=0)
     _members: int = field(init=False, default=0)
     _values: int = field(init=False, default=0)
+    _searched: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self._started = self.clock()
@@ -53,14 +60,20 @@ class Effort:
         if self.left_s <= 0:
             raise OutOfEffortError(f"reading and scanning took more than {self.limits.time_s:g} s")
 
-    def check_depth(self, depth: int) -> None:
+    def check_depth(self, depth: int, guesses: int = 0) -> None:
         if depth > self.limits.depth:
             raise OutOfEffortError(f"nested more than {self.limits.depth} deep")
+        if guesses > self.limits.guesses:
+            raise OutOfEffortError(f"encoded more than {self.limits.guesses} times over")
+
+    def check_ratio(self, packed: int, unpacked: int) -> None:
+        if unpacked > max(self.limits.ratio_from_bytes, packed * self.limits.ratio):
+            raise OutOfEffortError(f"grows more than {self.limits.ratio}-fold when unpacked")
 
     def spend_bytes(self, count: int) -> None:
         self._bytes += count
         if self._bytes > self.limits.expansion_bytes:
-            raise OutOfEffortError(f"holds more than {self.limits.expansion_bytes} bytes when unpacked")
+            raise OutOfEffortError(f"expansion over {self.limits.expansion_bytes / _MB:g} MB")
         self.check_time()
 
     def spend_member(self) -> None:
@@ -74,3 +87,15 @@ class Effort:
         if self._values > self.limits.values:
             raise OutOfEffortError(f"holds more than {self.limits.values} numbers")
         self.check_time()
+
+    def may_search(self, count: int) -> bool:
+        """Whether `count` more bytes may be searched for what hides in them; if so, they are spent.
+
+        Not an error: such a search is never complete, and what was left out of it is said in
+        `Contents.passed_over`.
+        """
+        if self._searched + count > self.limits.search_bytes:
+            return False
+        self._searched += count
+        self.check_time()
+        return True

@@ -1,9 +1,10 @@
 """Finds out about one output what the checks want to know.
 
 1. Read what was written, as bytes.
-2. Make the canonical copy: the only thing that may leave.
+2. Make the canonical copy: the only thing that may leave, with what it could carry.
 3. Read *the copy* (or what was written, where no copy can be made), decoding
-   whatever is inside, and scan it for the datasets' rows.
+   whatever is inside, and scan it for the datasets' rows. A model's arrays are
+   scanned as they were written as well, before rounding blurred them.
 
 What takes longer than its bounds, crashes or is not understood is noted as not
 checked, never as clean.
@@ -11,30 +12,33 @@ checked, never as clean.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import PurePosixPath
 
-from insitu.domain.outputs import Finding, OutputContract, OutputType, ReleaseContract
+from insitu.domain.digests import digest_of
+from insitu.domain.outputs import Finding, OutputContract, ReleaseContract
+from insitu.gate.canonical import ObjectionError
 from insitu.gate.canonical_skops import types_of
-from insitu.gate.canonical_tables import rewrite_table
-from insitu.gate.contents import Contents, FoundText
+from insitu.gate.contents import Contents, FoundNumbers, FoundText
+from insitu.gate.copies import make_copy
 from insitu.gate.effort import Effort, OutOfEffortError
 from insitu.gate.encoded_text import encoded_run
 from insitu.gate.files import Written, read_written
 from insitu.gate.judgement import Candidate
+from insitu.gate.known_content import ContentFound, ContentScan
 from insitu.gate.known_data import KnownData
-from insitu.gate.models import MODEL_FILE, NotRebuiltError, rebuild_model
-from insitu.gate.names import objection_to
+from insitu.gate.models import MODEL_FILES
 from insitu.gate.policy_values import ModelRules
 from insitu.gate.read_any import read_any
 from insitu.gate.read_numpy import NotReadableError
 from insitu.gate.rows import RowScan
+from insitu.gate.small_groups import small_groups
+from insitu.gate.structures import hashed_in, structures_in
 from insitu.gate.subject import RowsSeen, Subject
-from insitu.gate.text_evidence import LineScan, pieces
+from insitu.gate.text_evidence import MANY_NAMES, LineScan, pieces
 
-_OWN_NAMES = {"MLmodel", MODEL_FILE, "model.pkl", "conda.yaml", "python_env.yaml", "requirements.txt"}
+_OWN_NAMES = {"MLmodel", *MODEL_FILES, "model.pkl", "conda.yaml", "python_env.yaml", "requirements.txt"}
 _GENERATED = {"conda.yaml", "python_env.yaml", "requirements.txt"}  # written by us, from the signed lock
 _NEVER_LEAVE = {"MLmodel", "input_example.json", "serving_input_example.json", *_GENERATED}  # not as they were written
 
@@ -85,7 +89,9 @@ def _declared(contract: ReleaseContract, name: str) -> OutputContract | None:
 
 
 def _unknown(subject: Subject, reason: str) -> Subject:
-    return replace(subject, unread=(reason,), not_checked=("rows-in-model", "rows-in-text", "types", "pickles"))
+    return replace(
+        subject, unread=(reason,), not_checked=("rows-in-model", "rows-in-text", "known-content", "types", "pickles")
+    )
 
 
 # ── The canonical copy ──────────────────────────────────────────────────────
@@ -104,32 +110,21 @@ def _with_copy(
         return replace(subject, objections=(what,))
     if not written.files:
         return replace(subject, objections=(Finding("kind", "nothing was written", "", "write the output"),))
-    if subject.type is not OutputType.MLFLOW_MODEL:
-        return _with_tables(subject, written.files)
     try:
-        rebuilt = rebuild_model(
-            written.files,
-            columns=knowledge.columns,
-            lock_packages=lock_packages,
-            trusted_types=rules.trusted_types,
-            effort=effort,
-        )
-    except NotRebuiltError as objection:
+        copy = make_copy(subject.type, written.files, rules, knowledge.columns, lock_packages, effort)
+    except ObjectionError as objection:
         return replace(subject, objections=(Finding(objection.rule, str(objection), "", objection.hint),))
-    return replace(subject, canonical=rebuilt.files, format="skops", types=rebuilt.types, left_behind=rebuilt.dropped)
-
-
-def _with_tables(subject: Subject, files: Mapping[str, bytes]) -> Subject:
-    canonical: dict[str, bytes] = {}
-    formats: set[str] = set()
-    for path, data in files.items():
-        try:
-            format_, canonical[path] = rewrite_table(data)
-        except NotReadableError as error:
-            return replace(subject, objections=(Finding("kind", str(error), "", "write JSON or CSV"),))
-        formats.add(format_)
-    odd = sum(bool(objection_to(part)) for path in files for part in PurePosixPath(path).parts)
-    return replace(subject, canonical=canonical, format=",".join(sorted(formats)), odd_names=odd)
+    return replace(
+        subject,
+        canonical=copy.files,
+        format=copy.format,
+        sources=copy.sources,
+        ceiling_bytes=copy.ceiling_bytes,
+        types=copy.types,
+        leaves=copy.leaves,
+        left_behind=copy.dropped,
+        odd_names=copy.odd_names,
+    )
 
 
 # ── What is in it ───────────────────────────────────────────────────────────
@@ -137,7 +132,8 @@ def _with_tables(subject: Subject, files: Mapping[str, bytes]) -> Subject:
 
 def _with_contents(subject: Subject, written: Written, knowledge: Knowledge, effort: Effort) -> Subject:
     files = written.files if subject.canonical is None else subject.canonical
-    contents = Contents(effort)
+    scans = [ContentScan(one, effort) for one in knowledge.known]
+    contents = Contents(effort, watch=lambda where, data: [scan.look_at_bytes(where, data) for scan in scans])
     types, loaders = subject.types, frozenset[str]()
     for number, (path, data) in enumerate(files.items(), start=1):
         if subject.is_model and path in (_NEVER_LEAVE if subject.canonical is None else _GENERATED):
@@ -146,17 +142,52 @@ def _with_contents(subject: Subject, written: Written, knowledge: Knowledge, eff
         read_any(data, where, contents)
         if subject.canonical is None and data[:2] == b"PK":
             types, loaders = _types(data, effort, types, loaders)
-    rows, not_checked = _rows(contents, knowledge, effort)
+    before = _before_rounding(subject, written, contents, effort)
+    rows, not_checked = _rows(contents, before, knowledge, effort)
+    content, content_not_checked = _content(contents, scans)
     return replace(
         subject,
         kinds=contents.kinds,
         types=types,
         loaders=loaders,
         rows=rows,
+        content=content,
+        structures=structures_in(
+            [*contents.numbers, *before], contents.texts, knowledge.known, knowledge.columns, effort
+        ),
+        small_groups=_small_groups(subject, knowledge),
         encoded=next((found.where for found in contents.texts if _is_encoded(found)), ""),
         unread=tuple(contents.unread),
-        not_checked=not_checked,
+        not_checked=not_checked + content_not_checked,
     )
+
+
+def _before_rounding(subject: Subject, written: Written, copied: Contents, effort: Effort) -> list[FoundNumbers]:
+    """A model's arrays as they were written, if rounding changed any: it blurs a row, and hides none from who reads it."""
+    if not subject.is_model or subject.canonical is None:
+        return []
+    contents = Contents(effort)
+    for number, path in enumerate(subject.sources, start=1):
+        read_any(written.files[path], f"file {number} as written", contents)
+    found = [one for one in contents.numbers if not one.raw]
+    same = {_content_of(one) for one in copied.numbers}
+    return found if any(_content_of(one) not in same for one in found) else []
+
+
+def _content_of(found: FoundNumbers) -> tuple[str, tuple[int, ...], bytes]:
+    return found.values.dtype.str, found.values.shape, digest_of(found.values.tobytes()).encode()
+
+
+def _small_groups(subject: Subject, knowledge: Knowledge) -> int:
+    """Counts of a few rows in the tables that would leave."""
+    if subject.is_model or subject.canonical is None:
+        return 0
+    cells = [(one, one.words[0]) for one in knowledge.known]
+
+    def is_cell(word: str) -> bool:
+        return any(len(words) and hashed_in(words, one.hash_of(word)) for one, words in cells)
+
+    return sum(small_groups(data, is_cell) for data in subject.canonical.values())
 
 
 def _types(
@@ -171,20 +202,35 @@ def _types(
 
 def _is_encoded(found: FoundText) -> bool:
     # Schemas name their parts; what is long and mixed in them is a digest or worse.
-    return any(encoded_run(line, least=32) for line in found.text.splitlines())
+    return not found.guessed and any(encoded_run(line, least=32) for line in found.text.splitlines())
 
 
-def _rows(contents: Contents, knowledge: Knowledge, effort: Effort) -> tuple[tuple[RowsSeen, ...], tuple[str, ...]]:
-    not_checked = ("rows-in-model", "rows-in-text") if knowledge.missing else ()
+def _rows(
+    contents: Contents, before: Sequence[FoundNumbers], knowledge: Knowledge, effort: Effort
+) -> tuple[tuple[RowsSeen, ...], tuple[str, ...]]:
+    not_checked: tuple[str, ...] = ("rows-in-model", "rows-in-text", "known-content") if knowledge.missing else ()
     seen: list[RowsSeen] = []
     for one, scan in zip(knowledge.known, knowledge.scans, strict=True):
         try:
-            found = scan.find(contents.numbers, effort)
-            seen.append(RowsSeen(found.count, one.rows, "; ".join(found.places[:2])))
+            for numbers in (contents.numbers, before):
+                found = scan.find(list(numbers), effort)
+                seen.append(RowsSeen(found.count, one.rows, "; ".join(found.places[:2])))
+                if not found.complete and not found.count:
+                    not_checked += ("rows-in-model: scaled copies",)
             seen.append(_rows_in_texts(contents.texts, one, effort))
         except OutOfEffortError:
             not_checked = ("rows-in-model", "rows-in-text")
     return tuple(seen), not_checked
+
+
+def _content(contents: Contents, scans: Sequence[ContentScan]) -> tuple[tuple[ContentFound, ...], tuple[str, ...]]:
+    try:
+        for scan in scans:
+            scan.look_at_texts(contents.texts)
+            scan.look_at_numbers(contents.numbers)
+    except OutOfEffortError:
+        return tuple(scan.found for scan in scans), ("known-content",)
+    return tuple(scan.found for scan in scans), ()
 
 
 def _rows_in_texts(texts: Sequence[FoundText], known: KnownData, effort: Effort) -> RowsSeen:
@@ -197,4 +243,6 @@ def _rows_in_texts(texts: Sequence[FoundText], known: KnownData, effort: Effort)
             if rows and not count:
                 where = found.where
             count += rows
+            if scan.names >= MANY_NAMES and scan.names > count:
+                count, where = scan.names, where or found.where
     return RowsSeen(min(count, known.rows), known.rows, where, in_text=True)

@@ -53,7 +53,8 @@ def judge(request: JudgeRequest) -> JudgeReply:
     Raises:
         InvalidInputError: the policy can't be read. Then nothing is decided, and nothing leaves.
     """
-    terms = Terms(load_policy(request.policy).release, request.contract, in_envelope=request.in_envelope)
+    policy = load_policy(request.policy).for_code(approved=request.in_envelope)
+    terms = Terms(policy.release, request.contract, in_envelope=request.in_envelope)
     knowledge = _open(request.index_dirs)
     limits = Limits(request.limits.time_s, request.limits.expansion_bytes, request.limits.members)
     effort = Effort(limits)
@@ -93,7 +94,7 @@ def _judge_one(
 
 
 def _write_copy(subject: Subject, decision: Decision, out_dir: Path) -> None:
-    if subject.canonical is None or decision.verdict not in (Verdict.RELEASED, Verdict.HELD):
+    if subject.canonical is None or decision.verdict not in (Verdict.RELEASED, Verdict.HELD, Verdict.RESIDENT):
         return
     for relative, data in subject.canonical.items():
         path = out_dir / subject.name / relative

@@ -7,7 +7,10 @@ Missing cells (NaN) match nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +18,60 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+_GRID_PER_VALUE = 12
+_GRID_LEAST, _GRID_MOST = 1 << 12, 1 << 21
+_GRID_FULL = 0.5
+
 
 @dataclass(frozen=True)
+class Grid:
+    """A column's range in equal cells, and which of them hold a value or have a neighbour that does.
+
+    One access to a table that the processor keeps at hand, where a binary search takes twenty to memory: it ends most
+    hypotheses about a scaling, which are wrong.
+    """
+
+    cells: NDArray[np.bool_]
+    low: float
+    per_unit: float
+
+    @staticmethod
+    def of(distinct: Floats) -> Grid | None:
+        extent = float(distinct[-1] - distinct[0]) if len(distinct) else 0.0
+        if not 0 < extent < np.inf:
+            return None
+        size = min(_GRID_MOST, max(_GRID_LEAST, 1 << (_GRID_PER_VALUE * len(distinct)).bit_length()))
+        grid = Grid(np.zeros(size + 3, dtype=bool), float(distinct[0]), size / extent)
+        at = np.clip(grid.places(distinct), 1, size + 1)
+        for near in (at - 1, at, at + 1):
+            grid.cells[near] = True
+        return grid if np.count_nonzero(grid.cells) < _GRID_FULL * len(grid.cells) else None
+
+    def places(self, values: Floats) -> NDArray[np.int32]:
+        """The cell of each value; the outermost ones for what lies outside."""
+        return np.clip((values - self.low) * self.per_unit + 1.0, 0.0, len(self.cells) - 1.0).astype(np.int32)
+
+    def may_hold(self, values: Floats) -> NDArray[np.bool_]:
+        """Whether a known value may lie within a cell's width of each of `values`, which are finite."""
+        return self.cells[self.places(values)]
+
+
+@dataclass
 class Column:
     ordered: Floats  # finite values, ascending
-    rows: Ints  # the row of each of them
-    distinct: Floats  # ascending, once each
+    rows: NDArray[np.integer[Any]]  # the row of each of them
+
+    @cached_property
+    def distinct(self) -> Floats:
+        """Ascending, once each."""
+        new = np.ones(len(self.ordered), dtype=bool)
+        np.not_equal(self.ordered[1:], self.ordered[:-1], out=new[1:])
+        return self.ordered[new]
+
+    @cached_property
+    def grid(self) -> Grid | None:
+        """Where values are, roughly; None if they lie too densely to tell anything."""
+        return Grid.of(self.distinct)
 
 
 @dataclass(frozen=True)
@@ -36,12 +87,15 @@ class Windows:
 
 
 class KnownTable:
-    """The numeric part of one dataset version: `rows` by `width`."""
+    """The numeric part of one dataset version: `rows` by `width`. An index has each column's order ready."""
 
-    def __init__(self, values: Floats) -> None:
+    def __init__(
+        self, values: Floats, ordered: Sequence[tuple[Floats, NDArray[np.integer[Any]]]] | None = None
+    ) -> None:
         self.values = values
         self.rows, self.width = values.shape
-        self.columns = [_prepare(np.asarray(values[:, j], dtype=np.float64)) for j in range(self.width)]
+        in_order = ordered or [_in_order(np.asarray(values[:, j], dtype=np.float64)) for j in range(self.width)]
+        self.columns = [Column(*column) for column in in_order]
 
     @property
     def cells_needed(self) -> int:
@@ -61,11 +115,10 @@ class KnownTable:
         counts = windows.counts
         which = np.repeat(np.arange(len(counts)), counts)
         starts = np.repeat(windows.low - np.concatenate(([0], np.cumsum(counts)[:-1])), counts)
-        return which, self.columns[column].rows[starts + np.arange(len(which))]
+        return which, self.columns[column].rows[starts + np.arange(len(which))].astype(np.int64)
 
 
-def _prepare(values: Floats) -> Column:
+def _in_order(values: Floats) -> tuple[Floats, Ints]:
     finite = np.flatnonzero(np.isfinite(values))
     order = finite[np.argsort(values[finite], kind="stable")]
-    ordered = values[order]
-    return Column(ordered, order.astype(np.int64), np.unique(ordered))
+    return values[order], order.astype(np.int64)

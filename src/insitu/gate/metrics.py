@@ -1,28 +1,31 @@
 """Which metric values leave while a job runs, and with how many digits.
 
-Declared by name or pattern in the job's signed file; everything else is kept.
-A value is rounded to the policy's significant digits, since the digits beyond
-them could spell anything. A pattern lets names through that nobody has seen
-before, so names are looked at as text and their number is bounded.
+Declared by name or pattern in the job's signed file; everything else is kept. A
+value is rounded to the policy's significant digits, since the digits beyond them
+could spell anything; one that is no number, or too large to be a measurement,
+stays, and one next to nothing is nothing. What is left of a value can still be a
+cell of the data: so all that left is watched for rows and columns of it
+(`live_evidence.py`), and from the first alarm on no metric of the job leaves.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from fnmatch import fnmatchcase
+from math import log2
 
 from insitu.domain.outputs import Verdict
-from insitu.gate.known_data import KnownData
-from insitu.gate.names import NameGate
+from insitu.gate.live_cells import rounded_number
+from insitu.gate.live_evidence import LiveEvidence
+from insitu.gate.metric_names import MetricNames
+from insitu.gate.metric_steps import StepGate
 from insitu.gate.policy_values import MetricRules
+from insitu.gate.rate import Rate
 
-_MAX_STEP = 10_000_000
-_NAMES_PER_PATTERN = 64
-_WILD = frozenset("*?[")
+_SMALLEST, _LARGEST = 1e-12, 1e12
+_EXPONENTS = 24  # powers of ten between them
+_RULES = {"rows": "rows-in-metrics", "values": "data-in-metrics"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,53 +45,49 @@ class MetricOutcome:
 class MetricGate:
     """The rules for one job's metrics. Counts what it lets out: ask once per value, in order of time."""
 
-    def __init__(self, rules: MetricRules, declared: Sequence[str], known: Sequence[KnownData] = ()) -> None:
+    def __init__(self, rules: MetricRules, names: MetricNames, evidence: LiveEvidence) -> None:
         self._rules = rules
-        self._exact = frozenset(name for name in declared if not _WILD & set(name))
-        self._patterns = tuple(name for name in declared if _WILD & set(name))
-        self._pattern_of: dict[str, str] = {}
-        self._names_of: Counter[str] = Counter()
-        self._names = NameGate(known)
+        self._names = names
+        self._evidence = evidence
+        self._steps = StepGate()
+        self._rate = Rate(rules.per_second)
+        self._alarm = ""
         self._count = 0
-        self._second = 0
-        self._in_second = 0
 
-    def decide(self, key: str, value: float, step: int, at: datetime) -> MetricOutcome:
-        """May this value leave? `at` is the gate's own clock, never the script's."""
-        rule = self._objection_to_name(key)
+    def decide(self, key: str, value: float, step: int, at: datetime, *, run: str = "") -> MetricOutcome:
+        """May this value of a run leave? `at` is the gate's own clock, never the script's."""
+        rule = self._names.objection_to(key) or self._alarm or self._objection_to(key, value, step, run)
         if rule:
             return MetricOutcome(Verdict.KEPT, rule)
-        if not math.isfinite(value):
-            return MetricOutcome(Verdict.KEPT, "not-finite")
-        if not 0 <= step <= _MAX_STEP:
-            return MetricOutcome(Verdict.KEPT, "step-range")
         if self._count >= self._rules.max_count:
             return MetricOutcome(Verdict.REFUSED, "metric-count")
-        if not self._has_room(at):
+        if not self._rate.take(at):
             return MetricOutcome(Verdict.KEPT, "metric-rate")
+        shown = round_significant(value, self._rules.digits) if abs(value) >= _SMALLEST else 0.0
+        telling = self._evidence.of_number(rounded_number(shown, self._rules.digits))
+        if telling:
+            self._alarm = _RULES[telling]
+            return MetricOutcome(Verdict.KEPT, self._alarm)
         self._count += 1
-        return MetricOutcome(Verdict.RELEASED, "declared", round_significant(value, self._rules.digits), step)
+        self._steps.leaves(run, key, step)
+        return MetricOutcome(Verdict.RELEASED, "declared", shown, step)
 
-    def _objection_to_name(self, key: str) -> str:
-        if key in self._exact or key in self._pattern_of:
-            return ""
-        pattern = next((pattern for pattern in self._patterns if fnmatchcase(key, pattern)), "")
-        if not pattern:
-            return "not-declared"
-        if self._names_of[pattern] >= _NAMES_PER_PATTERN:
-            return "name-count"
-        rule = self._names.objection_to(key)
-        if not rule:
-            self._names_of[pattern] += 1
-            self._pattern_of[key] = pattern
-        return rule
+    def _objection_to(self, key: str, value: float, step: int, run: str) -> str:
+        if not math.isfinite(value):
+            return "not-finite"
+        if abs(value) >= _LARGEST:
+            return "value-range"
+        return self._steps.objection_to(run, key, step)
 
-    def _has_room(self, at: datetime) -> bool:
-        second = int(at.timestamp())
-        if second > self._second:  # a clock that steps back gets no fresh second
-            self._second, self._in_second = second, 0
-        self._in_second += 1
-        return self._in_second <= self._rules.per_second
+    @property
+    def carried_bytes(self) -> int:
+        """What the values that left could have told at most, had each digit and step been chosen for it."""
+        return math.ceil(self._count * bits_of_a_value(self._rules.digits) / 8)
+
+
+def bits_of_a_value(digits: int) -> float:
+    """What one value and its step can tell: sign, digits, exponent, and one of the few strides."""
+    return log2(2 * 9 * 10 ** (digits - 1) * _EXPONENTS + 1) + StepGate.bits
 
 
 def round_significant(value: float, digits: int) -> float:

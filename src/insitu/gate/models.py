@@ -7,8 +7,8 @@ written anew:
 
 | file | made from |
 |---|---|
-| `MLmodel` | the scikit-learn flavour with skops, and python_function through `mlflow.sklearn` |
-| `model.skops` | the canonical form of the one model file that MLmodel names |
+| `MLmodel` | one flavour of the list in `model_flavors.py`, and python_function through its loader |
+| `model.skops` or `model.onnx` | the canonical form of the one model file that MLmodel names |
 | `requirements.txt`, `conda.yaml`, `python_env.yaml` | the packages of the job's signed lock |
 
 The signature is kept if every name in it is a column that the site publishes or
@@ -26,14 +26,22 @@ from typing import Any, cast
 
 import yaml
 
-from insitu.gate.canonical_skops import CanonicalSkops, rewrite_skops, types_of
+from insitu.gate.canonical import Canonical, Leaves
+from insitu.gate.ceiling import bytes_of_text
 from insitu.gate.effort import Effort
-from insitu.gate.read_numpy import NotReadableError
-from insitu.gate.safe_types import SAFE_TYPES
+from insitu.gate.model_flavors import (
+    Flavor,
+    NotRebuiltError,
+    as_version,
+    flavor_document,
+    flavor_of,
+    function_document,
+    part,
+    rewrite_model_file,
+)
+from insitu.gate.precision import Rounding
 
-MODEL_FILE = "model.skops"
-_PREDICT = {"predict", "predict_proba", "predict_log_proba"}
-_VERSION = re.compile(r"[0-9]{1,5}(\.[0-9]{1,5}){1,3}([a-z]{1,4}[0-9]{1,4})?")
+MODEL_FILES = ("model.skops", "model.onnx")
 _MAX_MLMODEL = 1 << 20
 _TYPES = {"boolean", "integer", "long", "float", "double", "string", "binary", "datetime"}
 _DTYPES = re.compile(r"(u?int(8|16|32|64)|float(16|32|64)|bool|str|object)")
@@ -41,20 +49,15 @@ _GENERIC = re.compile(r"(feature|column|input|output|x|f|col|prediction|probabil
 _MAX_COLUMNS = 5000
 
 
-class NotRebuiltError(Exception):
-    """The folder can't be rebuilt. `rule` says which kind of objection, the message says why, without data."""
-
-    def __init__(self, rule: str, why: str, hint: str) -> None:
-        super().__init__(why)
-        self.rule = rule
-        self.hint = hint
-
-
 @dataclass(frozen=True)
 class RebuiltModel:
     files: Mapping[str, bytes]
+    format: str
     types: frozenset[str]
     dropped: tuple[str, ...]  # classes of what was left behind, in our words
+    carries_bits: int  # at most; see `ceiling.py`
+    leaves: Leaves | None = None
+    source: str = ""  # the model file as the job named it
 
 
 def rebuild_model(
@@ -64,6 +67,7 @@ def rebuild_model(
     lock_packages: Sequence[tuple[str, str]],
     trusted_types: Collection[str],
     effort: Effort,
+    rounding: Rounding | None = None,
 ) -> RebuiltModel:
     """The folder's canonical copy.
 
@@ -71,23 +75,28 @@ def rebuild_model(
         files: relative path → content, as written by the job.
         columns: names that the site publishes for the job's datasets.
         lock_packages: name and version of each package of the job's lock.
+        rounding: of the policy; None: numbers stay as they are.
 
     Raises:
-        NotRebuiltError: it is not an MLmodel folder with a scikit-learn model in skops, or carries code.
+        NotRebuiltError: it is not an MLmodel folder with a flavour of the list, or carries code.
         OutOfEffortError: it is larger than the judgement's bounds.
     """
     described = _describe(files)
-    flavor = _flavor(described)
-    stored = _model_file(files, flavor)
-    model = _rewrite(stored, effort)
+    flavor = flavor_of(described)
+    if flavor.stored not in files:
+        raise NotRebuiltError("kind", "MLmodel names a model file that is not there", "log the model again")
+    model = rewrite_model_file(flavor, files[flavor.stored], rounding or Rounding(None), columns, effort)
     signature, dropped = _signature(described.get("signature"), columns)
-    left = {MODEL_FILE, "MLmodel", "requirements.txt", "conda.yaml", "python_env.yaml", str(flavor["pickled_model"])}
+    left = {flavor.file, "MLmodel", "requirements.txt", "conda.yaml", "python_env.yaml", flavor.stored}
     extra = tuple(sorted({_class_of(name) for name in files if name not in left}))
-    python = _version(_part(described, "flavors", "python_function").get("python_version"))
+    python = as_version(part(described, "flavors", "python_function").get("python_version"))
+    versions = dict(lock_packages)
+    mlmodel = _mlmodel(flavor, described, model, signature, python, versions, trusted_types)
+    expected = _mlmodel(flavor, {}, model, None, "3.11.7", versions, trusted_types)
     pins = sorted(f"{name}=={version}" for name, version in lock_packages)
     rebuilt = {
-        "MLmodel": _mlmodel(described, model, signature, python, dict(lock_packages), trusted_types),
-        MODEL_FILE: model.data,
+        "MLmodel": mlmodel,
+        flavor.file: model.data,
         "requirements.txt": "".join(f"{pin}\n" for pin in pins).encode(),
         "conda.yaml": _yaml(
             {
@@ -100,7 +109,16 @@ def rebuild_model(
             {"python": python, "build_dependencies": ["pip"], "dependencies": ["-r requirements.txt"]}
         ),
     }
-    return RebuiltModel(rebuilt, model.types, dropped + extra)
+    names = json.dumps([{"type": "double", "name": name, "required": True} for name in columns]).encode()
+    return RebuiltModel(
+        rebuilt,
+        model.format,
+        model.types,
+        dropped + extra + model.dropped,
+        model.carries_bits + 8 * bytes_of_text(mlmodel, names + expected),
+        model.leaves,
+        flavor.stored,
+    )
 
 
 def _describe(files: Mapping[str, bytes]) -> Mapping[str, Any]:
@@ -118,68 +136,23 @@ def _describe(files: Mapping[str, bytes]) -> Mapping[str, Any]:
     return cast("dict[str, Any]", described)
 
 
-def _flavor(described: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The scikit-learn flavour, if the model is that, in skops, and brings no code."""
-    how = 'save it with mlflow.sklearn.log_model(..., serialization_format="skops")'
-    flavor = _part(described, "flavors", "sklearn")
-    if not flavor:
-        raise NotRebuiltError("kind", "it has no scikit-learn flavour", how)
-    if flavor.get("code") or _part(described, "flavors", "python_function").get("code"):
-        raise NotRebuiltError("model-code", "the model brings code of its own", "log it without code_paths")
-    loader = _part(described, "flavors", "python_function").get("loader_module", "mlflow.sklearn")
-    if loader != "mlflow.sklearn":
-        raise NotRebuiltError("model-code", "the model names a loader of its own", how)
-    if flavor.get("serialization_format") != "skops":
-        raise NotRebuiltError("kind", "the model is not stored in skops", how)
-    return flavor
-
-
-def _model_file(files: Mapping[str, bytes], flavor: Mapping[str, Any]) -> bytes:
-    name = flavor.get("pickled_model")
-    if not isinstance(name, str) or name not in files:
-        raise NotRebuiltError("kind", "MLmodel names a model file that is not there", "log the model again")
-    return files[name]
-
-
-def _rewrite(stored: bytes, effort: Effort) -> CanonicalSkops:
-    try:
-        return rewrite_skops(stored, effort)
-    except NotReadableError as error:
-        raise NotRebuiltError("kind", str(error), "save the estimator alone, in skops") from error
-
-
 def _mlmodel(
+    flavor: Flavor,
     described: Mapping[str, Any],
-    model: CanonicalSkops,
+    model: Canonical,
     signature: Mapping[str, str] | None,
     python: str,
     versions: Mapping[str, str],
     trusted_types: Collection[str],
 ) -> bytes:
-    flavors = _part(described, "flavors")
-    predict = _part(flavors, "python_function").get("predict_fn")
-    written = versions.get("scikit-learn") or _version(_part(flavors, "sklearn").get("sklearn_version"))
-    trusted = sorted(set(trusted_types) & model.types - SAFE_TYPES)
     document: dict[str, Any] = {
         "flavors": {
-            "python_function": {
-                "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
-                "loader_module": "mlflow.sklearn",
-                "model_path": MODEL_FILE,
-                "predict_fn": predict if predict in _PREDICT else "predict",
-                **({"python_version": python} if python else {}),
-            },
-            "sklearn": {
-                "code": None,
-                "pickled_model": MODEL_FILE,
-                "serialization_format": "skops",
-                **({"sklearn_version": written} if written else {}),
-                "skops_trusted_types": trusted or None,
-            },
+            "python_function": function_document(flavor, described, python),
+            flavor.name: flavor_document(flavor, described, model.types, versions, trusted_types),
         },
         "mlflow_version": versions.get("mlflow")
         or versions.get("mlflow-skinny")
-        or _version(described.get("mlflow_version")),
+        or as_version(described.get("mlflow_version")),
     }
     if signature is not None:
         document["signature"] = dict(signature)
@@ -194,8 +167,8 @@ def _signature(stored: Any, columns: Collection[str]) -> tuple[Mapping[str, str]
     if not stored:
         return None, ()
     try:
-        inputs = _columns(_part({"s": stored}, "s").get("inputs"), columns)
-        outputs = _columns(_part({"s": stored}, "s").get("outputs"), columns)
+        inputs = _columns(part({"s": stored}, "s").get("inputs"), columns)
+        outputs = _columns(part({"s": stored}, "s").get("outputs"), columns)
     except (ValueError, TypeError, RecursionError):
         return None, ("signature",)
     kept = {"inputs": inputs, "outputs": outputs}
@@ -237,17 +210,6 @@ def _column(item: dict[str, Any], allowed: Collection[str]) -> dict[str, Any]:
 # ── Small parts ─────────────────────────────────────────────────────────────
 
 
-def _part(document: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
-    value: Any = document
-    for key in path:
-        value = cast("dict[str, Any]", value).get(key) if isinstance(value, dict) else None
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
-def _version(value: Any) -> str:
-    return value if isinstance(value, str) and _VERSION.fullmatch(value) else ""
-
-
 def _yaml(document: Mapping[str, Any]) -> bytes:
     return yaml.safe_dump(document, sort_keys=True, allow_unicode=True, width=200).encode()
 
@@ -258,4 +220,4 @@ def _class_of(name: str) -> str:
     return "code" if name.endswith(".py") else "other file"
 
 
-__all__ = ["MODEL_FILE", "NotRebuiltError", "RebuiltModel", "rebuild_model", "types_of"]
+__all__ = ["MODEL_FILES", "NotRebuiltError", "RebuiltModel", "rebuild_model"]

@@ -1,18 +1,17 @@
 """Names that a script chose are text like any other: metrics, parameters, runs, functions, classes.
 
 A name leaves if it is short, made of ordinary characters, does not look like an
-encoding, and holds no cells of a row. `NameGate` also bounds how many different
-names leave in all: each new one is a message.
+encoding, and says, with all else that the job has said, no rows of the data.
+`NameGate` also bounds how many different names leave in all: each new one is a
+message.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from insitu.gate.encoded_text import encoded_run
-from insitu.gate.known_data import KnownData
-from insitu.gate.text_evidence import LineScan
+from insitu.gate.live_evidence import LiveEvidence
 
 _LONGEST = 100
 _FORM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ ./:@%()\[\]<>=+-]*")
@@ -33,8 +32,8 @@ def objection_to(name: str) -> str:
 class NameGate:
     """Decides on names, one by one, and remembers those that left."""
 
-    def __init__(self, known: Sequence[KnownData] = (), *, max_names: int = 500) -> None:
-        self._scan = LineScan(known)
+    def __init__(self, evidence: LiveEvidence, *, max_names: int = 500) -> None:
+        self._evidence = evidence
         self._max_names = max_names
         self._left: set[str] = set()
 
@@ -45,9 +44,9 @@ class NameGate:
         rule = objection_to(name)
         if rule:
             return rule
-        if self._scan.rows_in(name):
-            return "rows-in-name"
         if len(self._left) >= self._max_names:
             return "name-count"
+        if self._evidence.of_text(name):
+            return "rows-in-name"
         self._left.add(name)
         return ""

@@ -1,20 +1,18 @@
 """Which parameters and tags of a run leave: short, plain ones, within one budget of bytes.
 
 They are text that a script chose, so a value is looked at like a log line: no
-encodings, and no cells of one row.
+encodings, and nothing that, with all else that the job has said, is the data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from insitu.domain.outputs import Verdict
 from insitu.gate.encoded_text import encoded_run
-from insitu.gate.known_data import KnownData
+from insitu.gate.live_evidence import LiveEvidence
 from insitu.gate.names import NameGate
 from insitu.gate.policy_values import ParamRules
-from insitu.gate.text_evidence import LineScan, pieces
 
 _LONGEST_VALUE = 500
 
@@ -34,10 +32,10 @@ class TextOutcome:
 class ParamGate:
     """The rules for one job's parameters and tags. Counts what it lets out."""
 
-    def __init__(self, rules: ParamRules, known: Sequence[KnownData] = ()) -> None:
+    def __init__(self, rules: ParamRules, evidence: LiveEvidence) -> None:
         self._left_bytes = rules.max_bytes
-        self._scan = LineScan(known)
-        self._names = NameGate(known)
+        self._evidence = evidence
+        self._names = NameGate(evidence)
 
     def decide(self, key: str, value: str) -> TextOutcome:
         """May this pair leave?"""
@@ -50,11 +48,11 @@ class ParamGate:
             return TextOutcome(Verdict.KEPT, "value-characters")
         if encoded_run(value):
             return TextOutcome(Verdict.KEPT, "value-encoded")
-        if any(self._scan.rows_in(piece) for piece in pieces(value)):
-            return TextOutcome(Verdict.KEPT, "rows-in-value")
         rule = self._names.objection_to(key)
         if rule:
             return TextOutcome(Verdict.KEPT, rule)
+        if self._evidence.of_text(value):
+            return TextOutcome(Verdict.KEPT, "rows-in-value")
         self._left_bytes -= size
         return TextOutcome(Verdict.RELEASED, "params")
 

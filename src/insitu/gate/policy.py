@@ -22,6 +22,7 @@ from pydantic import BaseModel, ValidationError
 from insitu.domain.digests import Digest, digest_of
 from insitu.domain.errors import InvalidInputError
 from insitu.gate.policy_default import DEFAULT_POLICY_TEXT
+from insitu.gate.policy_schema import policy_schema
 from insitu.gate.policy_unenforced import unenforced
 from insitu.gate.policy_values import (
     BudgetRules,
@@ -85,13 +86,6 @@ def load_policy(text: str) -> Policy:
 def policy_digest(text: str) -> Digest:
     """The digest of the file as it stands, comments included: what the ledger names."""
     return digest_of(text.encode())
-
-
-def policy_schema() -> dict[str, Any]:
-    """The JSON Schema of policy.yaml, for editors."""
-    schema = Policy.model_json_schema(by_alias=True)
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    return schema
 
 
 # ── YAML: safe, no repeated keys, lines remembered ──────────────────────────

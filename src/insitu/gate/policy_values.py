@@ -98,7 +98,8 @@ class SandboxRules(_Values):
 class MetricRules(_Values):
     digits: Annotated[int, Field(ge=1, le=8)]  # significant decimal digits that leave
     max_count: Annotated[int, Field(ge=0)]  # values a job may send, over all names and steps
-    per_second: Annotated[int, Field(ge=1)] = 50
+    per_second: Annotated[int, Field(ge=1)] = 50  # on average; a minute's worth may come at once
+    max_names: Annotated[int, Field(ge=0, le=1000)] = 100  # under patterns; names that the job's file spells are free
 
 
 class ParamRules(_Values):
@@ -110,6 +111,7 @@ class ParamRules(_Values):
 class LogRules(_Values):
     mode: Literal["held", "scanned", "open"]
     max_bytes: ByteCount
+    per_second: Annotated[int, Field(ge=1)] = 200  # lines, on average; a minute's worth may come at once
 
 
 class SmokeRules(_Values):
@@ -147,6 +149,20 @@ _NO_MODELS = ModelRules.model_validate({"formats": [], "max_bytes": 0})
 _NO_FILES = FileRules.model_validate({"formats": [], "max_bytes": 0})
 
 
+class FreeRules(_Values):
+    """What is stricter for code that nobody has approved: jobs that no run envelope covers. Left out: as for all.
+
+    Each can only tighten: of two limits the lower one holds, whichever it is.
+    """
+
+    metric_digits: Annotated[int, Field(ge=1, le=8)] | None = None
+    metric_count: Annotated[int, Field(ge=0)] | None = None
+    param_bytes: ByteCount | None = None
+    logs: Literal["held", "scanned", "open"] | None = None
+    log_bytes: ByteCount | None = None
+    file_formats: Annotated[tuple[Literal["csv", "json", "png"], ...], BeforeValidator(_as_tuple)] | None = None
+
+
 class ReleaseRules(_Values):
     """What may leave, channel by channel. A channel that is not named is closed."""
 
@@ -156,6 +172,35 @@ class ReleaseRules(_Values):
     errors: Literal["none", "type-and-frames"] = "none"
     models: ModelRules = _NO_MODELS
     files: FileRules = _NO_FILES
+    free: FreeRules = FreeRules()
+
+    @property
+    def for_free_code(self) -> ReleaseRules:
+        """What may leave of a job whose code nobody has approved."""
+        free, formats = self.free, self.free.file_formats
+        digits, count = (
+            _lower(self.metrics.digits, free.metric_digits),
+            _lower(self.metrics.max_count, free.metric_count),
+        )
+        log_bytes, mode = _lower(self.logs.max_bytes, free.log_bytes), free.logs or self.logs.mode
+        stricter = min(self.logs.mode, mode, key=_LOG_MODES.index)
+        kept = self.files.formats if formats is None else tuple(one for one in self.files.formats if one in formats)
+        param_bytes = _lower(self.params.max_bytes, free.param_bytes)
+        return self.model_copy(
+            update={
+                "metrics": self.metrics.model_copy(update={"digits": digits, "max_count": count}),
+                "params": self.params.model_copy(update={"max_bytes": param_bytes}),
+                "logs": self.logs.model_copy(update={"mode": stricter, "max_bytes": log_bytes}),
+                "files": self.files.model_copy(update={"formats": kept}),
+            }
+        )
+
+
+_LOG_MODES = ("held", "scanned", "open")
+
+
+def _lower(limit: int, other: int | None) -> int:
+    return limit if other is None else min(limit, other)
 
 
 class BudgetRules(_Values):
@@ -164,6 +209,7 @@ class BudgetRules(_Values):
     per_job_bytes: Annotated[ByteCount, Field(alias="per_job")]
     per_dataset_per_month_bytes: Annotated[ByteCount, Field(alias="per_dataset_per_month")]
     per_submitter_per_month_bytes: Annotated[ByteCount, Field(alias="per_submitter_per_month")]
+    tell_hub: bool = True  # how much a job may send, in round numbers, so that people see how much of it is used
     # Sums of the releases' ceilings. Left out: those of the bytes above hold for them too.
     ceiling_per_dataset_per_month_bytes: Annotated[ByteCount | None, Field(alias="ceiling_per_dataset_per_month")] = (
         None
@@ -219,6 +265,10 @@ class Policy(_Values):
     budget: BudgetRules = _NO_BUDGET
     review: ReviewRules = ReviewRules()
     deployments: DeploymentRules = _NO_DEPLOYMENTS
+
+    def for_code(self, *, approved: bool) -> Policy:
+        """This policy as it is for a job: with what is stricter for free code, unless a run envelope covers the job."""
+        return self if approved else self.model_copy(update={"release": self.release.for_free_code})
 
     @model_validator(mode="after")
     def _names_are_listed(self) -> Policy:

@@ -1,157 +1,141 @@
 """Reads a file by what its bytes are, never by its name, and what is in it, and in that.
 
-    bytes ─► zip/skops/npz · npy · gzip/bzip2/xz/zlib · pickle · text · else raw numbers
-               └────────────── each part again, to a bounded depth ──────────────┘
+    bytes ─► zip/skops/npz · tar · gzip/bzip2/xz/zstd/zlib · npy · safetensors · ONNX · parquet · PNG · pickle
+          ─► text: JSON · YAML · CSV · lines ─► encoded runs, pieces joined, backwards
+          ─► else: whatever begins inside, letters, raw numbers, backwards
+               └──────────────── each part again, to a bounded depth ────────────────┘
+    numbers ─► bit planes ─► what decodes, again
 
 Nothing here executes what it reads, imports what a file names, or trusts a size
 that a file states. What can't be read as what it claims to be is `unread`, and
-is looked at as raw numbers all the same.
+is looked at as bytes of no known form all the same.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import bz2
-import lzma
+import pickletools
 import re
-import zlib
-from collections.abc import Callable
-from typing import Any
 
-from insitu.gate.contents import Contents
-from insitu.gate.read_numpy import MAGIC, NotReadableError, read_npy
+from insitu.gate.contents import Contents, Data, NotReadableError, Place
+from insitu.gate.read_characters import text_of
+from insitu.gate.read_compressed import is_compressed, may_be_compressed, read_compressed, read_weakly_marked
+from insitu.gate.read_embedded import read_embedded, read_strings
+from insitu.gate.read_numpy import MAGIC as NPY_MAGIC
+from insitu.gate.read_numpy import read_npy
+from insitu.gate.read_onnx import is_onnx, read_onnx
+from insitu.gate.read_parquet import is_parquet, read_parquet
 from insitu.gate.read_pickle import read_pickle
-from insitu.gate.read_raw import read_raw
+from insitu.gate.read_planes import read_planes
+from insitu.gate.read_png import MAGIC as PNG_MAGIC
+from insitu.gate.read_png import read_png
+from insitu.gate.read_raw import read_bits, read_raw
+from insitu.gate.read_safetensors import is_safetensors, read_safetensors
 from insitu.gate.read_skops import is_skops, read_skops
 from insitu.gate.read_sparse import read_sparse
-from insitu.gate.read_text import is_text, read_text
-from insitu.gate.read_zip import read_members
+from insitu.gate.read_tar import is_tar, read_tar
+from insitu.gate.read_text import read_text
+from insitu.gate.read_zip import read_beside_members, read_members, read_without_directory
+from insitu.gate.signatures import UNREAD, has_signature
 
-_CHUNK = 1 << 16
 _PICKLE_START = re.compile(rb"\x80[\x00-\x05]")
-_OLD_PICKLE = re.compile(rb"[(\]}c\[{]")  # protocols 0 and 1 have no magic; see _looks_like_an_old_pickle
-_ENCODED = re.compile(r"(?:[0-9a-fA-F]{2}){64,}|[A-Za-z0-9+/_-]{64,}={0,2}")
+_OLD_PICKLE = re.compile(rb"[(\]}c\[{]")  # protocols 0 and 1 have no magic; see _is_an_old_pickle
+_MAX_BACKWARDS = 64 << 20
 
 
-def read_any(data: bytes, where: str, contents: Contents, depth: int = 0) -> None:
+def read_any(data: Data, where: str, contents: Contents, depth: int = 0) -> None:
     """Take everything that the readers know how to find in `data`.
 
     Raises:
         OutOfEffortError: a bound of the judgement was reached.
     """
-    contents.effort.check_depth(depth)
-    contents.effort.check_time()
-    if not data:
+    before = len(contents.numbers)
+    place = Place(where, contents, depth, _read)
+    _read(data, place)
+    found = contents.numbers[before:]
+    read_planes(found, place)
+    read_bits(found, contents)
+
+
+def _read(data: Data, place: Place) -> None:
+    place.effort.check_depth(place.depth, place.guesses)
+    place.effort.check_time()
+    if not len(data):
         return
+    place.contents.watch(place.where, data)
     try:
-        _dispatch(data, where, contents, depth)
+        _dispatch(data, place)
     except NotReadableError as error:
-        contents.add_unread(where, str(error))
-        read_raw(data, where, contents, aligned=False)
+        place.add_unread(str(error))
+        _read_unknown(data, place)
 
 
-def _dispatch(data: bytes, where: str, contents: Contents, depth: int) -> None:
-    if data[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
-        _read_archive(data, where, contents, depth)
-    elif data[:6] == MAGIC:
-        rest = read_npy(data, where, contents)
-        read_any(rest, f"{where}: behind the array", contents, depth + 1)
-    elif decompressor := _compression_of(data):
-        contents.add_kind("compressed", where)
-        read_any(_unpack(decompressor, data, where, contents), f"{where}: unpacked", contents, depth + 1)
-    elif _PICKLE_START.match(data) or _looks_like_an_old_pickle(data):
-        rest = read_pickle(data, where, contents, depth)
-        read_any(rest, f"{where}: behind the pickle", contents, depth + 1)
-    elif is_text(data):
-        text = data.decode("utf-8")
-        contents.add_kind("text", where)
-        read_text(text, where, contents)
-        _read_encoded(text, where, contents, depth)
+def _dispatch(data: Data, place: Place) -> None:
+    head = bytes(data[:16])
+    if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+        _read_archive(bytes(data), place)
+    elif head[:6] == NPY_MAGIC:
+        read_npy(data, place)
+    elif head[:8] == PNG_MAGIC:
+        read_png(data, place)
+    elif is_compressed(data):
+        read_compressed(data, place)
+    elif is_safetensors(data):
+        read_safetensors(data, place)
+    elif is_parquet(data):
+        read_parquet(data, place)
+    elif _PICKLE_START.match(head) or _is_an_old_pickle(data):
+        read_pickle(data, place)
+    elif is_tar(data):
+        read_tar(data, place)
+    elif may_be_compressed(data) and read_weakly_marked(data, place):
+        return
+    elif (text := text_of(data)) is not None:
+        place.add_kind("text")
+        read_text(text, place)
+    elif is_onnx(data):
+        read_onnx(data, place)
     else:
-        contents.add_kind("binary", where)
-        read_raw(data, where, contents, aligned=False)
+        place.add_kind("binary")
+        _read_unknown(data, place)
 
 
-def _read_archive(data: bytes, where: str, contents: Contents, depth: int) -> None:
-    members = read_members(data, contents.effort)
+def _read_archive(data: bytes, place: Place) -> None:
+    try:
+        members = read_members(data, place.effort)
+    except NotReadableError:
+        read_without_directory(data, place)
+        raise
     if is_skops(members):
-        contents.add_kind("skops", where)
-        read_skops(members, where, contents)
+        place.add_kind("skops")
+        read_skops(members, place)
     else:
-        contents.add_kind("zip", where)
-    read_sparse(members, where, contents)
+        place.add_kind("zip")
+    read_sparse(members, place)
     for number, member in enumerate(members, start=1):
         if not (member.name == "schema.json" and is_skops(members)):
-            read_any(member.data, f"{where}: member {number}", contents, depth + 1)
+            place.read(member.data, f"member {number}")
+    read_beside_members(data, place)
 
 
-def _read_encoded(text: str, where: str, contents: Contents, depth: int) -> None:
-    """Long runs of hex or base64 are read as what they decode to."""
-    for found in _ENCODED.finditer(text):
-        contents.effort.spend_member()
-        decoded = _decode(found.group())
-        if decoded:
-            contents.add_kind("encoded", where)
-            contents.effort.spend_bytes(len(decoded))
-            read_any(decoded, f"{where}: decoded", contents, depth + 1)
+def _read_unknown(data: Data, place: Place) -> None:
+    """Bytes of no known form: what begins in them, letters, numbers, and what they are backwards."""
+    for magic, what in UNREAD.items():
+        if bytes(data[: len(magic)]) == magic:
+            place.add_unread(f"{what}, which is not read here")
+    if not read_embedded(data, place):
+        read_strings(data, place)
+    read_raw(data, place.where, place.contents, aligned=False)
+    if len(data) <= _MAX_BACKWARDS and has_signature(bytes(data[: -65 if len(data) > 64 else None : -1])):
+        place.read(bytes(data[::-1]), "backwards", guessed=True)
 
 
-def _decode(run: str) -> bytes:
+def _is_an_old_pickle(data: Data) -> bool:
+    """Protocols 0 and 1 have no magic: all of their opcodes must make sense, up to the STOP at the very end."""
+    head = bytes(data[:2])
+    if not _OLD_PICKLE.match(head) or bytes(data[-64:]).rstrip()[-1:] != b"." or head in (b'{"', b'["'):
+        return False
     try:
-        if re.fullmatch(r"(?:[0-9a-fA-F]{2})+", run):
-            return bytes.fromhex(run)
-        padded = run.rstrip("=") + "=" * (-len(run.rstrip("=")) % 4)
-        return base64.b64decode(padded.replace("-", "+").replace("_", "/"), validate=True)
-    except (ValueError, binascii.Error):
-        return b""
-
-
-def _looks_like_an_old_pickle(data: bytes) -> bool:
-    """Protocols 0 and 1 have no magic: they end in STOP and are no JSON, which also begins with a bracket."""
-    return bool(_OLD_PICKLE.match(data)) and data.rstrip()[-1:] == b"." and not data.lstrip().startswith((b'{"', b'["'))
-
-
-def _compression_of(data: bytes) -> Callable[[], Any] | None:
-    """What makes a decompressor for `data`, by its magic."""
-    if data[:2] == b"\x1f\x8b":
-        return lambda: zlib.decompressobj(wbits=31)
-    if data[:3] == b"BZh":
-        return bz2.BZ2Decompressor
-    if data[:6] == b"\xfd7zXZ\x00" or data[:3] == b"\x5d\x00\x00":
-        return lzma.LZMADecompressor
-    if len(data) > 2 and data[0] == 0x78 and (data[0] * 256 + data[1]) % 31 == 0:
-        return zlib.decompressobj
-    return None
-
-
-def _unpack(new: Callable[[], Any], data: bytes, where: str, contents: Contents) -> bytes:
-    """All streams that stand one after the other in `data`; what is behind them is kept too."""
-    parts: list[bytes] = []
-    rest = data
-    while rest:
-        before = len(rest)
-        try:
-            rest = _unpack_one(new(), rest, parts, contents)
-        except (zlib.error, OSError, lzma.LZMAError, EOFError):
-            if before == len(data):
-                contents.add_unread(where, "compressed data is damaged")
-                read_raw(data, where, contents, aligned=False)
-            else:
-                parts.append(rest)
-            break
-    return b"".join(parts)
-
-
-def _unpack_one(stream: Any, data: bytes, parts: list[bytes], contents: Contents) -> bytes:
-    """Unpack one stream to its end; return what is behind it."""
-    fed = data
-    while not stream.eof:
-        chunk: bytes = stream.decompress(fed, _CHUNK)
-        contents.effort.spend_bytes(len(chunk))
-        parts.append(chunk)
-        # zlib hands back what it has not taken; bz2 and lzma keep it and say so by needs_input.
-        fed = getattr(stream, "unconsumed_tail", b"")
-        if not chunk and not fed and not stream.eof:
-            raise EOFError
-    return stream.unused_data
+        names = [opcode.name for opcode, _, _ in pickletools.genops(bytes(data))]
+    except (ValueError, IndexError, UnicodeError, OverflowError, MemoryError):
+        return False
+    return names[-1:] == ["STOP"] and len(names) > 1

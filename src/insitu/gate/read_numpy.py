@@ -15,15 +15,14 @@ from typing import Any, cast
 
 import numpy as np
 
-from insitu.gate.contents import Contents, Numbers
+from insitu.gate.contents import Data, NotReadableError, Numbers, Place
 
 MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 10_000
-_SIMPLE = re.compile(r"[<>|=]?[fiubcSUM][0-9]{0,5}(\[[A-Za-z]{1,2}\])?")
-
-
-class NotReadableError(Exception):
-    """The bytes are not what they claim to be. The message holds none of them."""
+_USUAL_HEADER = re.compile(
+    r"(..)?\{'descr': '[<>|=]?\w{1,8}', 'fortran_order': \w+, 'shape': \([0-9, ]*\), \}[ \n]*", re.DOTALL
+)
+_SIMPLE = re.compile(r"[<>|=]?[fiubcSUMmV][0-9]{0,5}(\[[A-Za-z]{1,2}\])?")
 
 
 @dataclass(frozen=True)
@@ -34,13 +33,13 @@ class NpyHeader:
     data_at: int
 
 
-def parse_npy_header(data: bytes) -> NpyHeader:
+def parse_npy_header(data: Data) -> NpyHeader:
     """The header of `.npy` bytes.
 
     Raises:
         NotReadableError: it is not one that numpy would write.
     """
-    if data[:6] != MAGIC or len(data) < 12 or data[6] not in (1, 2, 3):
+    if bytes(data[:6]) != MAGIC or len(data) < 12 or data[6] not in (1, 2, 3):
         raise NotReadableError("not an npy file")
     width = 2 if data[6] == 1 else 4
     length = int.from_bytes(data[8 : 8 + width], "little")
@@ -48,7 +47,7 @@ def parse_npy_header(data: bytes) -> NpyHeader:
     if length > _MAX_HEADER or end > len(data):
         raise NotReadableError("npy header too long")
     try:
-        fields = ast.literal_eval(data[8 + width : end].decode("latin-1").strip())
+        fields = ast.literal_eval(str(data[8 + width : end], "latin-1").strip())
         descr, shape, fortran = fields["descr"], fields["shape"], fields["fortran_order"]
     except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as error:
         raise NotReadableError("npy header is not understood") from error
@@ -95,33 +94,47 @@ def array_of(data: bytes | memoryview, dtype: np.dtype[Any], shape: tuple[int, .
     return flat.reshape(shape, order="F" if fortran_order else "C")
 
 
-def read_npy(data: bytes, where: str, contents: Contents) -> bytes:
-    """Take the array's numbers and text; return the bytes after it, or all of a pickled object array's."""
+def read_npy(data: Data, place: Place) -> None:
+    """Take the array's numbers and text, and read what stands behind it, or the pickle that an object array is."""
     header = parse_npy_header(data)
-    contents.add_kind("npy", where)
-    if header.dtype is None:
-        return data[header.data_at :]
+    place.add_kind("npy")
+    told = str(data[10 : header.data_at], "latin-1", "replace")
+    if not _USUAL_HEADER.fullmatch(told):  # names of fields, comments
+        place.read(told.encode(), "header", guessed=True)
     view = memoryview(data)[header.data_at :]
+    if header.dtype is None:
+        place.read(view, "objects")
+        return
     values = array_of(view, header.dtype, header.shape, fortran_order=header.fortran_order)
-    add_array(values, where, contents)
-    return data[header.data_at + values.nbytes :]
+    add_array(values, place)
+    place.read(view[values.nbytes :], "behind the array", guessed=True)
 
 
-def add_array(values: Numbers, where: str, contents: Contents) -> None:
-    """Numbers as they are, fields one by one, text as text, times as integers."""
+def add_array(values: Numbers, place: Place) -> None:
+    """Numbers as they are, fields one by one, text as lines, times as integers, plain bytes as bytes."""
+    kind = values.dtype.kind
     if values.dtype.names is not None:
         for name in values.dtype.names:
-            add_array(values[name], where, contents)
-    elif values.dtype.kind == "M":
-        contents.add_numbers(where, values.astype("i8"))
-    elif values.dtype.kind in "US" and values.dtype.itemsize:
-        contents.effort.spend_values(values.size)
-        rows = values.reshape(-1, values.shape[-1]) if values.ndim > 1 else values.reshape(-1, 1)
-        for row in rows:
-            cells = [cell.decode("latin-1") if isinstance(cell, bytes) else str(cell) for cell in row]
-            contents.add_text(where, "\t".join(cells))
+            add_array(values[name], place)
+        texts = [values[name].reshape(-1).tolist() for name in values.dtype.names if values[name].ndim == values.ndim]
+        if any(values.dtype[name].kind in "US" for name in values.dtype.names):
+            place.contents.add_records(place.where, texts)
+    elif kind in "mM":
+        place.add_numbers(values.astype("i8"))
+    elif kind in "US" and values.dtype.itemsize:
+        place.effort.spend_values(values.size)
+        place.read(_lines(values).encode(errors="replace"), "text")
+    elif kind == "V":
+        place.read(values.tobytes(), "bytes", guessed=True)
     else:
-        contents.add_numbers(where, values)
+        place.add_numbers(values)
+
+
+def _lines(values: Numbers) -> str:
+    """Cells of text: a line for each row, fields between tabs."""
+    rows = values.reshape(-1, values.shape[-1]) if values.ndim > 1 else values.reshape(-1, 1)
+    spelled = ([cell.decode("latin-1") if isinstance(cell, bytes) else str(cell) for cell in row] for row in rows)
+    return "\n".join("\t".join(cells) for cells in spelled)
 
 
 def _shape(shape: Any) -> tuple[int, ...]:

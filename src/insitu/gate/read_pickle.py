@@ -18,20 +18,22 @@ from __future__ import annotations
 import io
 import pickletools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
 
-from insitu.gate.contents import Contents, Numbers
-from insitu.gate.read_numpy import NotReadableError, add_array, array_of
-from insitu.gate.read_raw import read_raw
+from insitu.gate.contents import Data, NotReadableError, Numbers, Place
+from insitu.gate.read_characters import bytes_in, without_controls
+from insitu.gate.read_numpy import add_array, array_of
 
 _MAX_STACK = 1_000_000
-_MIN_BLOB = 64  # bytes: shorter ones hold fewer cells than a row needs
+_MIN_BLOB = 16  # bytes: shorter ones hold fewer cells than a row needs
+_MIN_COLUMN = 3  # items of a list that may be a column of a table
 _NUMBER_OPS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"}
 _BYTES_OPS = {"BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8", "STRING", "BINSTRING", "SHORT_BINSTRING"}
 _TEXT_OPS = {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
+_CLOSING_OPS = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "LIST", "DICT", "APPENDS", "SETITEMS", "ADDITEMS", "FROZENSET"}
 
 
 @dataclass
@@ -61,19 +63,21 @@ _MARK = _Mark()
 @dataclass
 class _Machine:
     stream: io.BytesIO
-    where: str
-    contents: Contents
+    place: Place
     nested: Callable[[bytes], None]  # reads a pickle inside the pickle; called for joblib's object arrays
     stack: list[Any] = field(default_factory=list[Any])
     memo: dict[int, Any] = field(default_factory=dict[int, Any])
     loose: list[float] = field(default_factory=list[float])
     blobs: list[Blob] = field(default_factory=list[Blob])
+    lists: list[list[Any]] = field(default_factory=list[list[Any]])
+    lines: list[str] = field(default_factory=list[str])  # of what stands together in one container
+    cells: list[Any] = field(default_factory=list[Any])  # of the line that is not yet complete
     arrays: int = 0
 
     def run(self) -> None:
         for number, (opcode, arg, _position) in enumerate(pickletools.genops(self.stream)):
             if number % 4096 == 0:
-                self.contents.effort.check_time()
+                self.place.effort.check_time()
             if len(self.stack) > _MAX_STACK:
                 raise NotReadableError("the pickle's stack is too deep")
             self.step(opcode.name, arg)
@@ -84,12 +88,13 @@ class _Machine:
         elif name in _BYTES_OPS:
             self._push_blob(arg if isinstance(arg, bytes | bytearray) else str(arg).encode("latin-1", "replace"))
         elif name in _TEXT_OPS:
-            self.contents.add_text(self.where, arg)
-            self.stack.append(arg)
+            self._push_text(arg)
         elif name == "MARK":
             self.stack.append(_MARK)
         else:
             _STEPS[name](self, arg)  # KeyError: an opcode that this reader does not know
+            if name in _CLOSING_OPS:
+                self.end_line()
 
     def pop(self) -> Any:
         value = self.stack.pop()
@@ -105,8 +110,25 @@ class _Machine:
                 return values
         raise NotReadableError("the pickle's stack has no mark")
 
+    def end_line(self) -> None:
+        """Keep what was met since the last line, if text is in it: numbers alone are kept as numbers."""
+        if any(isinstance(cell, str) for cell in self.cells):
+            self.lines.append(without_controls("\t".join(str(cell) for cell in self.cells)))
+        self.cells.clear()
+
+    def new_list(self, items: list[Any]) -> None:
+        self.lists.append(items)
+        self.stack.append(items)
+
+    def _push_text(self, text: str) -> None:
+        self.stack.append(text)
+        self.cells.append(text)
+        if data := bytes_in(text):
+            self.blobs.append(Blob(data))
+
     def _push_number(self, arg: Any) -> None:
         self.stack.append(arg)
+        self.cells.append(arg)
         if not isinstance(arg, bool):
             try:
                 self.loose.append(float(arg))
@@ -140,6 +162,7 @@ class _Machine:
 
     def _claim(self, parts: tuple[Any, ...]) -> None:
         """Read an array if `parts` hold a shape, a dtype and the bytes, in any order."""
+        self._claim_objects(parts)
         dtypes = [d for part in parts if isinstance(part, Made) and (d := _dtype_of(part)) is not None]
         blobs = [part for part in parts if isinstance(part, Blob)]
         if not dtypes or not blobs:
@@ -153,13 +176,26 @@ class _Machine:
             return  # stays unclaimed, and is looked at as raw bytes
         blobs[0].claimed = True
 
+    def _claim_objects(self, parts: tuple[Any, ...]) -> None:
+        """An array of Python objects is a flat list and a shape: its rows and its columns are lines."""
+        lists = [cast("list[Any]", part) for part in parts if isinstance(part, list)]
+        shapes = [cast("tuple[Any, ...]", part) for part in parts if isinstance(part, tuple)]
+        shape = next((found for found in shapes if _is_shape(found) and len(found) == 2), None)
+        if shape is None or not lists or len(lists[0]) != shape[0] * shape[1] or not all(shape):
+            return
+        if any(isinstance(item, str) for item in lists[0]):
+            width = shape[1]
+            rows = [lists[0][at : at + width] for at in range(0, len(lists[0]), width)]
+            self.place.contents.add_records(self.place.where, rows)
+            self.place.contents.add_records(self.place.where, list(zip(*rows, strict=True)))
+
     def _add(self, values: Numbers) -> None:
         if values.size == 1 and values.dtype.kind in "fiub":  # numpy's scalars, e.g. in a list
             self.loose.append(float(values.reshape(-1)[0]))
             return
         self.arrays += 1
-        self.contents.effort.spend_member()
-        add_array(values, f"{self.where}: array {self.arrays}", self.contents)
+        self.place.effort.spend_member()
+        add_array(values, self.place.at(f"array {self.arrays}"))
 
     def _read_joblib(self, state: dict[Any, Any]) -> None:
         """The array's bytes follow the opcode in the stream itself, after some padding."""
@@ -177,37 +213,61 @@ class _Machine:
             padding = self.stream.read(1)
             self.stream.read(padding[0] if padding else 0)
         size = dtype.itemsize * int(np.prod(shape, dtype=object))
-        data = self.stream.read(min(size, self.contents.effort.left_bytes + 1))
+        data = self.stream.read(min(size, self.place.effort.left_bytes + 1))
         self._add(array_of(data, dtype, shape, fortran_order=state.get("order") == "F"))
 
 
-def read_pickle(data: bytes, where: str, contents: Contents, depth: int = 0) -> bytes:
-    """Take what the pickle holds, and return the bytes after its STOP."""
-    contents.add_kind("pickle", where)
-    contents.effort.check_depth(depth)
+def read_pickle(data: Data, place: Place) -> None:
+    """Take what the pickle holds, and read the bytes after its STOP."""
+    whole = bytes(data)
+    end = _read_one(whole, place)
+    place.read(memoryview(whole)[end:], "behind the pickle")
+
+
+def _read_one(data: bytes, place: Place) -> int:
+    """Take one pickle; return where it ends."""
+    place.add_kind("pickle")
+    place.effort.check_depth(place.depth, place.guesses)
     stream = io.BytesIO(data)
-    machine = _Machine(stream, where, contents, nested=lambda rest: _read_nested(rest, where, contents, stream, depth))
+    machine = _Machine(stream, place, nested=lambda rest: _read_nested(rest, place, stream))
     try:
         machine.run()
     except (NotReadableError, ValueError, IndexError, KeyError, TypeError, UnicodeError, RecursionError, EOFError):
-        # What it held up to here counts; the rest is looked at as raw bytes, and it is never clean.
-        contents.add_unread(where, "pickle not understood to its end")
-        read_raw(data, where, contents, aligned=False)
-    _finish(machine, where, contents)
-    return data[stream.tell() :]
+        # What it held up to here counts; all of it is looked at as bytes as well, and it is never clean.
+        place.add_unread("pickle not understood to its end")
+        _finish(machine, place)
+        place.read(b"\x00" + data, "as bytes", guessed=True)  # the zero: as no pickle
+        return len(data)
+    _finish(machine, place)
+    return stream.tell()
 
 
-def _finish(machine: _Machine, where: str, contents: Contents) -> None:
+def _finish(machine: _Machine, place: Place) -> None:
+    machine.end_line()
     if len(machine.loose) >= 3:
-        contents.add_numbers(f"{where}: single numbers", np.array(machine.loose))
+        place.add_numbers(np.array(machine.loose), "single numbers")
+    place.read("\n".join(machine.lines).encode(errors="replace"), "text")
+    _read_columns(machine.lists, place)
     for blob in machine.blobs:
         if not blob.claimed and len(blob.data) >= _MIN_BLOB:
-            read_raw(blob.data, f"{where}: bytes", contents, aligned=False)
+            place.effort.spend_member()
+            place.read(blob.data, "bytes", guessed=True)
 
 
-def _read_nested(rest: bytes, where: str, contents: Contents, stream: io.BytesIO, depth: int) -> None:
-    left = read_pickle(rest, where, contents, depth + 1)
-    stream.seek(stream.getbuffer().nbytes - len(left))
+def _read_columns(lists: list[list[Any]], place: Place) -> None:
+    """Lists of equal length that hold single values, some of them text, may be the columns of a table."""
+    by_length: dict[int, list[list[Any]]] = {}
+    for items in lists:
+        if len(items) >= _MIN_COLUMN and all(isinstance(item, str | int | float) for item in items):
+            by_length.setdefault(len(items), []).append(items)
+    for columns in by_length.values():
+        if len(columns) > 1 and any(isinstance(column[0], str) for column in columns):
+            place.contents.add_records(place.where, columns)
+
+
+def _read_nested(rest: bytes, place: Place, stream: io.BytesIO) -> None:
+    end = _read_one(rest, replace(place, depth=place.depth + 1))
+    stream.seek(stream.getbuffer().nbytes - len(rest) + end)
 
 
 def _dtype_of(value: Any) -> np.dtype[Any] | None:
@@ -269,6 +329,7 @@ def _push(value: Any) -> _Step:
 
 
 def _push_opaque(machine: _Machine, arg: Any) -> None:
+    machine.cells.append(str(arg))
     machine.stack.append(Made("opaque", args=arg))
 
 
@@ -277,7 +338,7 @@ def _replace_opaque(machine: _Machine, _: Any) -> None:
 
 
 def _empty_list(machine: _Machine, _: Any) -> None:
-    machine.stack.append([])
+    machine.new_list([])
 
 
 def _empty_dict(machine: _Machine, _: Any) -> None:
@@ -285,7 +346,7 @@ def _empty_dict(machine: _Machine, _: Any) -> None:
 
 
 def _list(machine: _Machine, _: Any) -> None:
-    machine.stack.append(machine.pop_to_mark())
+    machine.new_list(machine.pop_to_mark())
 
 
 def _tuple(machine: _Machine, _: Any) -> None:
@@ -361,6 +422,7 @@ def _get(machine: _Machine, arg: Any) -> None:
 
 
 def _global(machine: _Machine, arg: Any) -> None:
+    machine.lines.append(without_controls(str(arg)))  # names of what it would call: chosen by the job
     machine.stack.append(Made(str(arg).replace(" ", ".", 1)))
 
 
@@ -380,6 +442,7 @@ def _newobj_ex(machine: _Machine, _: Any) -> None:
 
 
 def _inst(machine: _Machine, arg: Any) -> None:
+    machine.lines.append(without_controls(str(arg)))
     args = tuple(machine.pop_to_mark())
     machine.stack.append(machine.call(Made(str(arg).replace(" ", ".", 1), args=args)))
 

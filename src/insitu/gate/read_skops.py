@@ -15,13 +15,16 @@ from typing import Any, cast
 
 import numpy as np
 
-from insitu.gate.contents import Contents
-from insitu.gate.read_numpy import NotReadableError
+from insitu.gate.contents import NotReadableError, Place
 from insitu.gate.read_zip import Member
 
 Node = dict[str, Any]
 MAX_NODES = 500_000
 _MAX_DEPTH = 100
+_FIELDS = frozenset(  # of nodes and of the schema, as skops writes them
+    "__class__ __module__ __loader__ __id__ content key_types type file shape is_json protocol _skops_version"
+    " obj bound_class_name func step start stop default_factory random_state bit_generator state".split()
+)
 
 
 def is_skops(members: list[Member]) -> bool:
@@ -67,36 +70,39 @@ def class_of(node: Node) -> str:
     return f"{node.get('__module__')}.{node.get('__class__')}"
 
 
-def read_skops(members: list[Member], where: str, contents: Contents) -> None:
-    """Collect what stands in the schema itself: numbers in order, keys and strings as text."""
+def read_skops(members: list[Member], place: Place) -> None:
+    """Collect what stands in the schema itself: numbers in order, keys, strings and fields of no known name as text."""
     loose: list[float] = []
+    texts: list[str] = []
+    inner = place.at("schema")
     for node in walk(parse_schema(members)):
-        contents.effort.check_time()
+        place.effort.check_time()
         content = node.get("content")
         if node["__loader__"] == "JsonNode" and isinstance(content, str):
-            _take_json(content, where, loose, contents)
+            _take_json(content, loose, texts, inner)
         elif isinstance(content, dict):
-            for key in cast("dict[str, Any]", content):
-                contents.add_text(f"{where}: schema", key)
+            texts += cast("dict[str, Any]", content)
+        texts += [f"{key}\t{json.dumps(value)}" for key, value in node.items() if key not in _FIELDS]
     if len(loose) >= 3:
-        contents.add_numbers(f"{where}: schema", np.array(loose))
+        inner.add_numbers(np.array(loose))
+    place.read("\n".join(texts).encode(errors="replace"), "schema")
 
 
-def _take_json(content: str, where: str, loose: list[float], contents: Contents) -> None:
+def _take_json(content: str, loose: list[float], texts: list[str], place: Place) -> None:
     try:
         value = json.loads(content)
     except (ValueError, RecursionError):
-        contents.add_unread(f"{where}: schema", "a value is not JSON")
+        place.add_unread("a value is not JSON")
         return
     if isinstance(value, str):
-        contents.add_text(f"{where}: schema", value)
+        texts.append(value)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         try:
             loose.append(float(value))
         except OverflowError:
-            contents.add_text(f"{where}: schema", content)
+            texts.append(content)
     elif isinstance(value, list | dict):
-        contents.add_text(f"{where}: schema", content)
+        texts.append(content)
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> Node:

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.gate.contents import Contents, Numbers
-from insitu.gate.read_numpy import NotReadableError, array_of, parse_npy_header
+from insitu.gate.contents import NotReadableError, Numbers, Place
+from insitu.gate.read_numpy import array_of, parse_npy_header
 from insitu.gate.read_zip import Member
 
 _MAX_CELLS = 20_000_000
 
 
-def read_sparse(members: list[Member], where: str, contents: Contents) -> None:
+def read_sparse(members: list[Member], place: Place) -> None:
     """Add the dense table if the members are a sparse matrix's; else nothing."""
     arrays: dict[str, Numbers] = {}
     names = {"data", "indices", "indptr", "row", "col", "shape", "format"}
@@ -33,7 +33,7 @@ def read_sparse(members: list[Member], where: str, contents: Contents) -> None:
     except (IndexError, ValueError) as error:
         raise NotReadableError("sparse matrix does not fit its shape") from error
     if dense is not None:
-        contents.add_numbers(f"{where}: sparse", dense)
+        place.add_numbers(dense, "sparse")
 
 
 def dense_of(arrays: dict[str, Numbers]) -> NDArray[Any] | None:

@@ -152,9 +152,9 @@ def _format_of(values: Floats) -> tuple[float, float]:
         single = values.astype(np.float32)
         if not np.array_equal(single, values):
             return _DOUBLE
-        if np.array_equal(values.astype(np.float16), values):
-            return _HALF
-    return _SINGLE if np.any(single.view(np.uint32) & 0xFFFF) else _BRAIN
+        if not np.any(single.view(np.uint32) & 0xFFFF):
+            return _BRAIN  # asked first: in the range of half precision these are half precision too
+        return _HALF if np.array_equal(values.astype(np.float16), values) else _SINGLE
 
 
 def _decimal_step(values: Floats, largest: float) -> float:

@@ -31,7 +31,7 @@ from itertools import islice
 import numpy as np
 
 from insitu.gate.effort import Effort
-from insitu.gate.known_table import Floats, Ints, KnownTable
+from insitu.gate.known_table import Floats, Grid, Ints, KnownTable
 from insitu.gate.row_candidates import Candidate, Precision
 from insitu.gate.row_evidence import ColumnMap
 
@@ -44,37 +44,59 @@ _MIN_DISTINCT = 5
 _REACH = 4  # times N/K: how far from the ends the dataset's values are paired
 _DEEP_ANCHORS = ((0.0, 1.0), (0.25, 0.75), (0.1, 0.6))
 _DEEP_REACH = 600
-# Hypotheses, of about a tenth of a microsecond each. For one candidate: about any pair of columns; further ones about
-# columns in the same place; all that a guessed layout gets. And for one scan in all, before candidates get the least.
+# Hypotheses, of ten to a hundred nanoseconds each. What one scan may spend in all; and on one candidate: on pairings
+# beyond those that are promised, on further ones about columns in the same place, and on a guessed layout.
+_ALL_BUDGET = 400_000_000
 _WIDE_BUDGET, _WIDE_PER_ROW = 1_500_000, 200
 _DEEP_BUDGET = 800_000
 _GUESS_BUDGET = 150_000
-_ALL_BUDGET = 60_000_000
-_LEAST_BUDGET = 100_000
+_PROMISED_SHARE = 10
+"""Each column of a copy of a tenth of a table's rows is tried as each of the table's columns. Else it is said."""
 _GUESS_ROWS = 8  # fewer rows than these are not worth guessing a layout for
 _PROBES = 64
 _STRICT = 3
 _FITTING_SHARE = 0.85
 _SURVIVORS = 3
-_CHUNK = 1 << 18
+_CHUNK = 1 << 15  # hypotheses at a time: they stay in the processor's cache
+_GRID_SLACK = 0.9  # of a cell
 _MAX_SEEDS = 64
 
 
 class SearchPurse:
-    """What one scan may spend on hypotheses: many arrays get less each. Counted, not timed, to be deterministic."""
+    """What one scan may spend on hypotheses. Counted, not timed, to be deterministic.
 
-    def __init__(self, rows: int) -> None:
+    What is promised is tried as long as anything is left; if nothing is, the search is not complete.
+    """
+
+    def __init__(self, rows: int, budget: int | None = None) -> None:
         self._wide = _WIDE_BUDGET + _WIDE_PER_ROW * rows
-        self._left = _ALL_BUDGET
+        self._left = _ALL_BUDGET if budget is None else budget
+        self.complete = True
 
     def wide(self) -> int:
-        return max(_LEAST_BUDGET, min(self._wide, self._left // 4))
+        """For pairings beyond what is promised: less when many candidates have had theirs."""
+        return min(self._wide, self._left // 8)
 
     def deep(self) -> int:
-        return min(_DEEP_BUDGET, self._left // 8)
+        return min(_DEEP_BUDGET, self._left // 16)
 
-    def spend(self, hypotheses: int) -> None:
+    def guess(self) -> int:
+        return min(_GUESS_BUDGET, self._left // 16)
+
+    def afford(self, hypotheses: int) -> bool:
+        """Take so much, unless it is more than an eighth of what is left."""
+        if hypotheses > self._left // 8:
+            return False
+        self._left -= hypotheses
+        return True
+
+    def spend(self, hypotheses: int, *, promised: bool) -> bool:
+        """Whether it may be tried."""
+        if promised and hypotheses > self._left:
+            self.complete = False
+            return False
         self._left = max(0, self._left - hypotheses)
+        return True
 
 
 @dataclass(frozen=True)
@@ -149,7 +171,8 @@ def _seeds(table: KnownTable, candidate: Candidate, purse: SearchPurse, effort: 
     for attempt in _tries(table, candidate, distinct, purse):
         effort.check_time()
         values, known = distinct[attempt.source], table.columns[attempt.target].distinct
-        for scale, shift in _fits(values, known, attempt, candidate.precisions[attempt.source]):
+        grid = table.columns[attempt.target].grid
+        for scale, shift in _fits(values, known, grid, attempt, candidate.precisions[attempt.source]):
             yield _Hypothesis(attempt.source, attempt.target, scale, shift)
 
 
@@ -162,18 +185,21 @@ def _tries(table: KnownTable, candidate: Candidate, distinct: list[Floats], purs
     other = [(a, j) for a in sources for j in targets if a != j]
     tiers = ((same + other, purse.wide(), False), (same, purse.deep(), True))
     if candidate.guessed:
-        tiers = ((same[:3] + other, _GUESS_BUDGET, False),)
+        tiers = ((same[:3] + other, purse.guess(), False),)
     for pairs, budget, deep in tiers:
         left = budget
         for source, target in pairs:
             count, known = len(distinct[source]), len(table.columns[target].distinct)
             if count > 1.25 * known + 2:
                 continue  # more distinct values than the dataset's column has
+            promised = not (deep or candidate.guessed) and _PROMISED_SHARE * count >= known
             for attempt in _deep(source, target, count, known) if deep else [_shallow(source, target, count, known)]:
-                if left <= 0:
+                if not promised and left <= 0:
                     break
-                left -= attempt.hypotheses
-                purse.spend(attempt.hypotheses)
+                if not purse.spend(attempt.hypotheses, promised=promised):
+                    return
+                if not promised:
+                    left -= attempt.hypotheses
                 yield attempt
 
 
@@ -202,7 +228,9 @@ def _around(share: float, known: int) -> slice:
     return slice(start, min(known, start + _DEEP_REACH))
 
 
-def _fits(values: Floats, known: Floats, attempt: _Try, precision: Precision) -> list[tuple[float, float]]:
+def _fits(
+    values: Floats, known: Floats, grid: Grid | None, attempt: _Try, precision: Precision
+) -> list[tuple[float, float]]:
     """Scales and shifts under which `values` (distinct, ascending) are values of a dataset column."""
     inner = np.delete(values, [attempt.first, attempt.last])
     probes = inner[np.unique(np.linspace(0, len(inner) - 1, _PROBES).astype(np.int64))]
@@ -221,7 +249,8 @@ def _fits(values: Floats, known: Floats, attempt: _Try, precision: Precision) ->
             scales = (np.tile(last, len(first[start : start + step])) - at_first) / (ends[1] - ends[0])
             turned = scales * sign > 0
             shifts = at_first - scales * ends[0]
-            found += _confirmed(known, probes, tolerances, scales[turned], shifts[turned], needed)
+            scales, shifts = _likely(grid, probes, tolerances, scales[turned], shifts[turned])
+            found += _confirmed(known, probes, tolerances, scales, shifts, needed)
     found.sort(reverse=True)
     return [(scale, shift) for _, scale, shift in found[:_SURVIVORS]]
 
@@ -232,6 +261,21 @@ def _needed(shares: Floats, known: int, hypotheses: int) -> float:
     if by_chance >= 0.9:
         return np.inf
     return float(np.log(100.0 * hypotheses) / -np.log(max(by_chance, 1e-6)))
+
+
+def _likely(
+    grid: Grid | None, probes: Floats, tolerances: Floats, scales: Floats, shifts: Floats
+) -> tuple[Floats, Floats]:
+    """Hypotheses whose first probes fall near a known value, as far as the grid is fine enough to tell."""
+    if grid is None or not len(scales):
+        return scales, shifts
+    widest = float(np.max(np.abs(scales))) * float(tolerances[:_STRICT].max())
+    if widest * grid.per_unit > _GRID_SLACK:
+        return scales, shifts
+    for probe in probes[:_STRICT]:
+        near = grid.may_hold(scales * probe + shifts)
+        scales, shifts = scales[near], shifts[near]
+    return scales, shifts
 
 
 def _confirmed(
@@ -265,7 +309,7 @@ def _extend(table: KnownTable, candidate: Candidate, seed: _Hypothesis) -> list[
         target = int(np.argmax(correlation[source]))
         if source == seed.source and correlation[source, seed.target] >= correlation[source, target] - 1e-9:
             target = seed.target
-        fitted = _fit(ours[:, source], theirs[:, target], candidate.precisions[source])
+        fitted = fit_line(ours[:, source], theirs[:, target], candidate.precisions[source])
         if fitted is not None:
             maps.setdefault(target, ColumnMap(source, target, *fitted))
     return list(maps.values())
@@ -280,7 +324,7 @@ def _identified(table: KnownTable, candidate: Candidate, seed: _Hypothesis) -> t
     )  # the seed's own two values were rounded
     windows = table.look_up(seed.target, cells, 2 * largest * abs(seed.scale))
     alone = np.flatnonzero(windows.counts == 1)
-    rows = table.columns[seed.target].rows[windows.low[alone]]
+    rows = table.columns[seed.target].rows[windows.low[alone]].astype(np.int64)
     rows, first = np.unique(rows, return_index=True)  # a row that is met twice says nothing new
     return alone[first], rows
 
@@ -292,7 +336,7 @@ def _standardised(values: Floats) -> Floats:
     return centred / np.where(spread > 0, spread, np.inf)
 
 
-def _fit(ours: Floats, theirs: Floats, precision: Precision) -> tuple[float, float, float] | None:
+def fit_line(ours: Floats, theirs: Floats, precision: Precision) -> tuple[float, float, float] | None:
     """Scale, shift and slack of the line through the pairs, if nearly all of them lie on it."""
     good = np.isfinite(ours) & np.isfinite(theirs)
     x, y = ours[good], theirs[good]

@@ -14,7 +14,7 @@ caller holds what was not checked. What it can't see is said in `row_maps.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from insitu.gate.row_candidates import Candidate, folded, joined, layouts
 from insitu.gate.row_codes import maps_of_codes
 from insitu.gate.row_evidence import NO_ROWS, rows_by_maps
 from insitu.gate.row_maps import LEAST_SCALED_ROWS, SearchPurse, affine_maps, maps_as_they_are
+from insitu.gate.row_matching import matched_maps
 from insitu.gate.row_runs import KnownCells, rows_in_stream
 
 
@@ -35,6 +36,7 @@ class RowsFound:
     rows: Ints
     places: tuple[str, ...]  # the one with most rows first
     affine: bool = False  # some only after undoing a map per column
+    complete: bool = True  # False: the search for scaled copies ended before every pairing was tried
 
     @property
     def count(self) -> int:
@@ -79,7 +81,7 @@ class RowScan:
         for item in raw:  # the same bytes as other widths and alignments: one reading is right, if any
             if item.where not in explained and self._in_folds(item, purse, effort, seen):
                 explained.add(item.where)
-        return seen.result()
+        return replace(seen.result(), complete=purse.complete)
 
     def _in_folds(self, item: FoundNumbers, purse: SearchPurse, effort: Effort, seen: _Seen) -> bool:
         return any(self._in_candidate(candidate, purse, effort, seen) for candidate in folded(item, self.table.width))
@@ -98,8 +100,11 @@ class RowScan:
             rows = rows_by_maps(self.table, candidate, maps, effort)
             if len(rows) >= LEAST_SCALED_ROWS:
                 return seen.add(candidate.where, rows, affine=True)
-        rows = rows_by_maps(self.table, candidate, maps_of_codes(self.table, candidate), effort)
-        return len(rows) >= LEAST_SCALED_ROWS and seen.add(candidate.where, rows, affine=True)
+        for maps in (maps_of_codes(self.table, candidate), matched_maps(self.table, candidate, purse)):
+            rows = rows_by_maps(self.table, candidate, maps, effort) if maps else NO_ROWS
+            if len(rows) >= LEAST_SCALED_ROWS:
+                return seen.add(candidate.where, rows, affine=True)
+        return False
 
     def _in_stream(self, item: FoundNumbers, effort: Effort) -> Ints:
         if self._cells is None:

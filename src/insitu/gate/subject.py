@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from insitu.domain.outputs import Finding, OutputContract, OutputType, ReleaseContract
+from insitu.gate.canonical import Leaves
+from insitu.gate.known_content import ContentFound
 from insitu.gate.policy_values import Otherwise, ReleaseRules
+from insitu.gate.structures import Structures
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,18 @@ class Subject:
     types: frozenset[str] = frozenset()  # classes that loading a skops file would make
     loaders: frozenset[str] = frozenset()
     rows: tuple[RowsSeen, ...] = ()
+    content: tuple[ContentFound, ...] = ()  # runs of each dataset's text, bytes and numbers
     encoded: str = ""  # the first place with a run of encoded text
     odd_names: int = 0  # names of files that are no ordinary names
     unread: tuple[str, ...] = ()
     objections: tuple[Finding, ...] = ()  # why no canonical copy could be made
     canonical: Mapping[str, bytes] | None = None  # the bytes that may leave
-    format: str = ""  # of the canonical copy: skops, json, csv
+    format: str = ""  # of the canonical copy: skops, json, csv; of several, with commas
+    sources: tuple[str, ...] = ()  # files of the output that the canonical copy was made from
+    ceiling_bytes: int = 0  # what the canonical copy could carry at most
+    leaves: Leaves | None = None  # of the trees in it
+    structures: Structures = field(default_factory=Structures)
+    small_groups: int = 0  # counts of a few rows, in tables
     left_behind: tuple[str, ...] = ()  # classes of what the canonical copy lacks
     not_checked: tuple[str, ...] = ()
 
@@ -65,6 +74,11 @@ class Terms:
 
     def max_bytes(self, subject: Subject) -> int:
         return self.release.models.max_bytes if subject.is_model else self.release.files.max_bytes
+
+    @property
+    def ceiling_bytes(self) -> int:
+        models = self.release.models
+        return models.ceiling_bytes if self.in_envelope else models.free_ceiling_bytes
 
     def formats(self, subject: Subject) -> tuple[str, ...]:
         return self.release.models.formats if subject.is_model else self.release.files.formats

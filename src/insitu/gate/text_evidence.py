@@ -7,6 +7,10 @@ little; each cell weighs what it tells: minus log2 of the share of rows that it
 fits. A row is seen when the weights exceed log2 of the number of rows, plus the
 ways to choose so many cells among the text's, plus a margin of eight bits.
 
+Cells of *different* rows are evidence where each of them is a name: text that so few
+rows share that it points at one. A vocabulary or a list of categories made of such
+is a column of the dataset, though it spells no row.
+
 Numbers are compared at the precision that they were printed with. Text cells
 are compared by keyed hash: fields between separators, and runs of up to four
 words.
@@ -34,6 +38,11 @@ _MAX_TOKENS = 400  # of one line: a longer line is cut into pieces of so many
 _WORDS = re.compile(r"[^\s,;|\t\"'()\[\]{}=:]+")
 _FIELDS = re.compile(r"[,;|\t\"'()\[\]{}=]+")
 _LONGEST_PHRASE = 4
+_FEW_ROWS = 200  # text that one row in so many has, or one row alone, is a name
+_LETTERS = re.compile(r"[^\W\d_]")
+_LEAST_LETTERS = 4
+MANY_NAMES = 8
+"""So many different names are no accident."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +65,8 @@ class TextScan:
         numeric = known.numbers.shape[1]
         width = numeric + known.text.shape[1]
         self._needed = max(1, min(3, width))
-        hashes = np.asarray(known.text).reshape(-1)
-        order = np.argsort(hashes, kind="stable")
-        self._hashes = hashes[order]
-        self._hash_rows, self._hash_columns = np.divmod(order, max(1, known.text.shape[1]))
-        self._hash_columns = self._hash_columns + numeric
+        self._hashes, self._hash_rows, self._hash_columns = known.words
+        self._numeric = numeric
 
     def hits(self, line: str) -> list[Hit]:
         """The cells that each number and phrase in `line` fits."""
@@ -85,6 +91,15 @@ class TextScan:
                     weights[row].append(hit.weight)
         return sum(self._telling(of_row, len(columns[row]), len(once)) for row, of_row in weights.items())
 
+    def names_in(self, hits: Sequence[Hit]) -> set[str]:
+        """The text cells among `hits` that point at few rows."""
+        most = max(1, self._rows // _FEW_ROWS)
+        return {
+            hit.what
+            for hit in hits
+            if isinstance(hit.what, str) and len(hit.rows) <= most and len(_LETTERS.findall(hit.what)) >= _LEAST_LETTERS
+        }
+
     def _telling(self, weights: list[float], columns: int, tokens: int) -> bool:
         count = min(len(weights), columns)
         if count < self._needed:
@@ -108,7 +123,7 @@ class TextScan:
         high = int(np.searchsorted(self._hashes, asked, side="right"))
         if not asked or not 0 < high - low <= _MAX_CELLS:
             return None
-        return self._hit(phrase.casefold(), self._hash_rows[low:high], self._hash_columns[low:high])
+        return self._hit(phrase.casefold(), self._hash_rows[low:high], self._hash_columns[low:high] + self._numeric)
 
     def _hit(self, what: str | float, rows: NDArray[np.integer[Any]], columns: NDArray[np.integer[Any]]) -> Hit:
         return Hit(what, rows, columns, -log2(min(1.0, len(rows) / self._rows)))
@@ -126,18 +141,25 @@ class LineScan:
     def __init__(self, known: Sequence[KnownData], *, together: int = 8) -> None:
         self._scans = [text_scan(one) for one in known]
         self._recent: list[deque[list[Hit]]] = [deque(maxlen=together) for _ in self._scans]
+        self._names: list[set[str]] = [set() for _ in self._scans]
 
     def rows_in(self, line: str) -> int:
         """Rows that stand in `line`, or in it and the lines before it."""
         found = 0
-        for scan, recent in zip(self._scans, self._recent, strict=True):
+        for scan, recent, names in zip(self._scans, self._recent, self._names, strict=True):
             hits = scan.hits(line)
+            names.update(scan.names_in(hits))
             rows = scan.rows_in(hits)
             if hits and not rows:
                 recent.append(hits)
                 rows = scan.rows_in([hit for of_line in recent for hit in of_line])
             found += rows
         return found
+
+    @property
+    def names(self) -> int:
+        """How many different names of one dataset's rows stand in all lines together."""
+        return max((len(names) for names in self._names), default=0)
 
 
 def rows_in_text(known: Sequence[KnownData], text: str) -> int:

@@ -148,6 +148,20 @@ def checked_request(call: Call, query: bytes, body: bytes) -> tuple[bytes, bytes
     return query, b""
 
 
+_OF_A_VERSION = re.compile(
+    r"/(?:(?:ajax-)?api/2\.0/mlflow/model-versions/get-download-uri|model-versions/get-artifact)"
+)
+
+
+def version_whose_files(path: str, query: bytes) -> tuple[str, int] | None:
+    """The model version whose files a request asks for, if it asks for any that way."""
+    if not _OF_A_VERSION.fullmatch(path):
+        return None
+    given = parse_qs(query.decode("latin-1"))
+    name, version = given.get("name", [""])[0], given.get("version", [""])[0]
+    return (name, int(version)) if name and version.isascii() and version.isdecimal() else None
+
+
 def error_body(error: InsituError) -> tuple[int, bytes]:
     """An error's status and body as MLflow's clients read them."""
     status, code = next((found for kind, found in _STATUS.items() if isinstance(error, kind)), (500, "INTERNAL_ERROR"))

@@ -32,10 +32,12 @@ from insitu.hub.mlflow_records import (
     JOB_TAG,
     OUTPUT_TAG,
     RELEASE_TAG,
+    RESIDENT_TAG,
     SIZE_TAG,
     ModelVersion,
     RegisteredModel,
     RegisteredRelease,
+    ResidentModel,
     check_id,
 )
 from insitu.hub.mlflow_store import Stores, translated
@@ -47,7 +49,7 @@ def register(stores: Stores, release: RegisteredRelease) -> int:
     """The version that a release is, made if it isn't there."""
     check_name(release.name, what="model")
     check_id(release.key)
-    size_bytes = _check_folder(release.folder)
+    size_bytes = _check_folder(release)
     with translated(f"{release.output!r} of job {release.job_id} could not be registered as {release.name}"):
         for key, value in release.tags.items():
             _validate_model_version_tag(key, value)  # before anything is made
@@ -57,6 +59,28 @@ def register(stores: Stores, release: RegisteredRelease) -> int:
         version = found if found is not None else _create_version(stores, model, release, size_bytes)
         stores.tracking.set_model_versions_tags(release.name, str(version), model.model_id)
         return version
+
+
+def register_resident(stores: Stores, model: ResidentModel) -> int:
+    """The version that a resident model is, made if it isn't there. Nothing of it is stored but its tags."""
+    check_name(model.name, what="model")
+    check_id(model.key)
+    tags = {**_tags(model, model.size_bytes), RESIDENT_TAG: model.site}
+    with translated(f"{model.output!r} of job {model.job_id} could not be registered as {model.name}"):
+        for key, value in tags.items():
+            _validate_model_version_tag(key, value)
+        found = _find_version(stores, model)
+        if found is not None:
+            return found
+        _ensure_name(stores, model.name)
+        version = stores.registry.create_model_version(
+            model.name,
+            source=model.source,
+            run_id=model.run_id,
+            tags=[ModelVersionTag(key, value) for key, value in tags.items()],
+            description=f"Resident at {model.site}: it may be used there, and its files never left.",
+        )
+        return int(version.version)
 
 
 def store_output(stores: Stores, run_id: str, output: str, folder: Path) -> None:
@@ -126,7 +150,7 @@ def model_folder(stores: Stores, name: str, version: int) -> Path:
     """
     with translated(f"there is no version {version} of model {name!r}"):
         place = stores.place_of(stores.registry.get_model_version_download_uri(name, str(version)))
-    if not (place / "MLmodel").is_file():
+    if not (place.is_dir() and any(place.iterdir())):
         raise IntegrityError(
             f"the files of version {version} of model {name!r} are not where they were put",
             hint="restore the hub's artifact folder from the same backup as its database",
@@ -153,18 +177,14 @@ def _ensure_logged_model(stores: Stores, run: Run, release: RegisteredRelease, s
     return model
 
 
-def _find_version(stores: Stores, release: RegisteredRelease) -> int | None:
+def _find_version(stores: Stores, release: RegisteredRelease | ResidentModel) -> int | None:
     wanted = f"name = '{release.name}' and tags.`{RELEASE_TAG}` = '{release.key}'"
     found = stores.registry.search_model_versions(wanted, max_results=1)
     return int(found[0].version) if found else None
 
 
 def _create_version(stores: Stores, model: LoggedModel, release: RegisteredRelease, size_bytes: int) -> int:
-    try:
-        stores.registry.create_registered_model(release.name)
-    except MlflowException as exc:
-        if exc.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
+    _ensure_name(stores, release.name)
     version = stores.registry.create_model_version(
         release.name,
         # The place itself: `models:/m-…` would make the store look the model up through MLflow's global client.
@@ -177,7 +197,15 @@ def _create_version(stores: Stores, model: LoggedModel, release: RegisteredRelea
     return int(version.version)
 
 
-def _tags(release: RegisteredRelease, size_bytes: int) -> dict[str, str]:
+def _ensure_name(stores: Stores, name: str) -> None:
+    try:
+        stores.registry.create_registered_model(name)
+    except MlflowException as exc:
+        if exc.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _tags(release: RegisteredRelease | ResidentModel, size_bytes: int) -> dict[str, str]:
     return {
         **release.tags,
         JOB_TAG: release.job_id,
@@ -188,11 +216,15 @@ def _tags(release: RegisteredRelease, size_bytes: int) -> dict[str, str]:
     }
 
 
-def _check_folder(folder: Path) -> int:
-    """The size of a model's files in bytes, if they are what can be copied: plain files, an `MLmodel` among them."""
-    if not (folder / "MLmodel").is_file():
+def _check_folder(release: RegisteredRelease) -> int:
+    """The size of a model's files in bytes, if they are what can be copied: plain files, with an `MLmodel` among them."""
+    folder = release.folder
+    if release.is_mlflow and not (folder / "MLmodel").is_file():
         raise InvalidInputError(f"{folder.name!r} holds no MLmodel file", hint="release the folder that MLflow saved")
-    return sum(file.stat().st_size for file in _plain_files(folder))
+    sizes = [file.stat().st_size for file in _plain_files(folder)]
+    if not sizes:
+        raise InvalidInputError(f"{folder.name!r} holds no files", hint="release the model's files")
+    return sum(sizes)
 
 
 def _plain_files(folder: Path) -> Iterator[Path]:

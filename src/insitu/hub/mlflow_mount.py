@@ -17,13 +17,15 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from insitu.domain.errors import AuthenticationError, DeniedError, InsituError, InvalidInputError
-from insitu.hub.mlflow_access import MAX_BODY_BYTES, checked_request, error_body, find_call
+from insitu.domain.errors import AuthenticationError, DeniedError, InsituError, InvalidInputError, NotFoundError
+from insitu.hub.mlflow_access import MAX_BODY_BYTES, checked_request, error_body, find_call, version_whose_files
+from insitu.hub.mlflow_records import RESIDENT_TAG
 from insitu.hub.tracking import Tracking
 from insitu.wire.people import Role
 
@@ -81,6 +83,24 @@ class _Door:
             self._server = build_server(self._tracking.stores)
         return self._server
 
+    def _check_left(self, name: str, version: int) -> None:
+        """Raise for a model that may be used at its site only: MLflow has no files of it, and would not say why.
+
+        Raises:
+            DeniedError: it is one.
+        """
+        with suppress(NotFoundError):  # MLflow says it in its own words
+            site = self._tracking.get_version(name, version).tags.get(RESIDENT_TAG)
+            if site:
+                raise DeniedError(
+                    f"{name[:80]}:{version} is resident at {site}: it may be used there, and its files never left",
+                    code="resident",
+                    rule="resident",
+                    measure="its files were asked for",
+                    limit=f"served at {site} only",
+                    hint=f"insitu deploy {name[:80]}:{version} --site {site}",
+                )
+
     async def _admit(self, scope: Scope, receive: Receive) -> tuple[Scope, Receive]:
         """The request as MLflow may see it.
 
@@ -97,12 +117,17 @@ class _Door:
                 hint="set MLFLOW_TRACKING_TOKEN; in a browser, give any name and the token as password",
             )
         # 2. A call of the list, for their role.
-        call = find_call(scope["method"], scope["path"].removeprefix(scope.get("root_path", "")), person[1])
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        call = find_call(scope["method"], path, person[1])
         # 3. A write comes from a program or from our own pages.
         if call.fields:
             _check_origin(headers)
         # 4. Within bounds, and holding only what was checked.
         query, body = checked_request(call, scope["query_string"], await _read(receive))
+        # 5. Files that left their site.
+        asked = version_whose_files(path, query)
+        if asked is not None:
+            await run_in_threadpool(self._check_left, *asked)
         inner = {**scope, "query_string": query, "headers": _handed_on(scope, body)}
         return inner, _replay(body, receive)
 

@@ -27,6 +27,8 @@ RELEASE_TAG = "insitu.release"
 DIGEST_TAG = "insitu.digest"
 OUTPUT_TAG = "insitu.output"
 SIZE_TAG = "insitu.size_bytes"
+RESIDENT_TAG = "insitu.resident"
+"""The site at which a version may be used; it has no files here."""
 
 _RESERVED = ("insitu.", "mlflow.")
 _OPEN = frozenset({"mlflow.note.content"})  # the description that MLflow's pages let people write
@@ -58,7 +60,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class RegisteredRelease:
-    """A released `MLmodel` folder on its way to become a version.
+    """A released model on its way to become a version: an `MLmodel` folder, or files of weights.
 
     `digest` is the release's; `tags` are the lineage (code, datasets, lock, base,
     policy version, site). Their keys start with `insitu.`, so that nobody may change
@@ -73,11 +75,36 @@ class RegisteredRelease:
     digest: str
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
     description: str = ""
+    is_mlflow: bool = True  # False: a custom model, files of weights without an MLmodel
 
     @property
     def key(self) -> str:
         """What makes it the same release when it comes a second time."""
         return f"{self.job_id}/{self.output}/{self.digest}"
+
+
+@dataclass(frozen=True)
+class ResidentModel:
+    """A model that stays at its site, on its way to become a version without files."""
+
+    name: str
+    job_id: str
+    run_id: str
+    output: str
+    site: str
+    digest: str
+    size_bytes: int
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def key(self) -> str:
+        """What makes it the same model when its card comes a second time."""
+        return f"{self.job_id}/{self.output}/{self.digest}"
+
+    @property
+    def source(self) -> str:
+        """Where the registry says that it is: nowhere that anybody could fetch it from."""
+        return f"insitu-resident:/{self.site}/{self.digest.removeprefix('sha256:')}"
 
 
 @dataclass(frozen=True)

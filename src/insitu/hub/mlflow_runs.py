@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from mlflow.entities import ExperimentTag, Metric, Param, RunStatus, RunTag, ViewType
+from mlflow.entities import ExperimentTag, Param, RunStatus, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.validation import _validate_metric, _validate_param, _validate_tag
 
 from insitu.domain.errors import InvalidInputError
+from insitu.hub.mlflow_metrics import write_points
 from insitu.hub.mlflow_records import CHILD_TAG, JOB_TAG, Point, Refused, RunEnd, check_id
 from insitu.hub.mlflow_store import Stores, translated
 
-MAX_METRICS = 1000  # in one of MLflow's batches
-MAX_PARAMS_OR_TAGS = 100
+MAX_PARAMS_OR_TAGS = 100  # in one of MLflow's batches
 # Has MLflow's pages show training runs and metrics first, not traces of language models.
 _KIND = ExperimentTag("mlflow.experimentKind", "custom_model_development")
 _MAX_INTEGER = 2**63 - 1  # of a database; MLflow does not look
@@ -62,8 +62,7 @@ def log(
     good_tags = list(_good("tag", tags, _validate_tag, refused))
     good_params = list(_good("param", params, _validate_param, refused))
     with translated(f"run {run_id} could not be written"):
-        for batch in _batches(good_metrics, MAX_METRICS):
-            stores.tracking.log_batch(run_id, batch, [], [])
+        write_points(stores, run_id, good_metrics)
         for batch in _batches(good_tags, MAX_PARAMS_OR_TAGS):
             stores.tracking.log_batch(run_id, [], [], batch)
         for batch in _batches(_unchanged(stores, run_id, good_params, refused), MAX_PARAMS_OR_TAGS):
@@ -103,17 +102,21 @@ def _create(stores: Stores, experiment_id: str, name: str, tags: Mapping[str, st
     return run.info.run_id
 
 
-def _good_metrics(metrics: Sequence[Point], refused: list[Refused]) -> Iterator[Metric]:
+def _good_metrics(metrics: Sequence[Point], refused: list[Refused]) -> Iterator[Point]:
+    good_names: set[str] = set()
     for key, value, timestamp_ms, step in metrics:
         if max(abs(timestamp_ms), abs(step)) > _MAX_INTEGER:
             refused.append(Refused("metric", key[:250], "its step or time does not fit into 64 bits"))
             continue
-        try:
-            _validate_metric(key, value, timestamp_ms, step)
-        except MlflowException as exc:
-            refused.append(Refused("metric", key[:250], _reason(exc)))
-        else:
-            yield Metric(key, value, timestamp_ms, step)
+        if key not in good_names or timestamp_ms < 0:
+            # What MLflow looks at beyond the name are types, which are ours, and the sign of the time.
+            try:
+                _validate_metric(key, value, timestamp_ms, step)
+            except MlflowException as exc:
+                refused.append(Refused("metric", key[:250], _reason(exc)))
+                continue
+            good_names.add(key)
+        yield key, value, timestamp_ms, step
 
 
 def _good(kind: str, given: Mapping[str, str], check: Callable[[str, str], _T], refused: list[Refused]) -> Iterator[_T]:

@@ -11,6 +11,7 @@ thread, because it takes seconds; a call made meanwhile waits for it.
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from insitu.hub.mlflow_records import (
     Refused,
     RegisteredModel,
     RegisteredRelease,
+    ResidentModel,
     RunEnd,
     TrackingSettings,
     check_tag_key,
@@ -38,6 +40,7 @@ __all__ = [
     "Refused",
     "RegisteredModel",
     "RegisteredRelease",
+    "ResidentModel",
     "RunEnd",
     "Tracking",
     "TrackingSettings",
@@ -141,6 +144,11 @@ class Tracking:
         with self._making:
             return self._models().register(self.stores, release)
 
+    def register_resident(self, model: ResidentModel) -> int:
+        """The version number of a model that stays at its site, registered when it isn't yet. It has no files."""
+        with self._making:
+            return self._models().register_resident(self.stores, model)
+
     def list_models(self) -> list[RegisteredModel]:
         return self._models().list_models(self.stores)
 
@@ -194,6 +202,9 @@ class Tracking:
 
             settings = self._settings
             self._stores = mlflow_store.open_stores(settings.store_uri, settings.artifacts_dir, schema=settings.schema)
+            # What was imported stays. To look it all through again and again would stop the hub for 0.2 s each time.
+            gc.collect()
+            gc.freeze()
         except InsituError as exc:
             self._failure = exc
         except Exception as exc:  # noqa: BLE001 - an import can fail in any way, and a thread's end would tell nobody

@@ -64,7 +64,9 @@ def build_image(
             why=f"the recipe names {recipe.environment_key[:12]}, given was {environment.key[:12]}",
         )
     if not (model / "MLmodel").is_file():
-        raise NotFoundError(f"no model in {model}", why="it has no file MLmodel", hint="is the model released?")
+        raise NotFoundError(
+            f"no model in {model}", why="it has no file MLmodel", hint="is it released, as an mlflow_model?"
+        )
     progress("packing the environment")
     layers = [_environment_layer(layout, environment, compress=compress)]
     progress("packing the model")

@@ -1,6 +1,6 @@
 """One process per job: serves the job's socket, reads its streams, writes what may leave.
 
-    script ──MLflow REST──► gate.sock ─► http ─► api ─► tracking, models, artifacts ─┐
+    script ──MLflow REST──► its socket ─► http ─► api ─► tracking, models, artifacts ─┐
     stdout, stderr ──fds──► control.sock ─► streams ─────────────────────────────────┤
                                                                      decided ◄────────┘
                                                     rules (insitu.gate) │ events.jsonl · kept.jsonl

@@ -1,6 +1,7 @@
 """The agent's side door: a unix socket that the job never sees.
 
     keeper → b"streams" with two descriptors (SCM_RIGHTS)   ← {"streams": true}
+    keeper → b"gate" with a listening socket                ← {"gate": true}
     agent  → {"op": "status"}                               ← {"status": {...}}
     agent  → {"op": "finish", "reason": "..."}              ← {"finished": last_seq}, then the process ends
                                                             ← {"seq": n} at once, and whenever it has grown
@@ -24,7 +25,7 @@ from typing import Any
 
 MAX_PEERS = 16
 _MAX_LINE_BYTES = 64 << 10
-_STREAMS = b"streams"
+_STREAMS, _GATE = b"streams", b"gate"
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Orders:
     """What the control socket asks of the process."""
 
     streams: Callable[[tuple[int, int]], bool]  # False: they are known already
+    gate: Callable[[int], bool]  # False: it is known already, or no socket that listens
     status: Callable[[], dict[str, Any]]
     finish: Callable[[str], None]  # answered by `ControlSocket.say_finished`
     seq: Callable[[], int]
@@ -124,7 +126,7 @@ class Peer:
             self.close()
             return
         if fds:
-            self._take_streams(data, fds)
+            self._take(data.strip(), fds)
             return
         if not data or len(self._incoming) > _MAX_LINE_BYTES:
             self.close()  # an agent that went away comes back by itself; the job goes on
@@ -133,13 +135,16 @@ class Peer:
         for line in lines:
             self._obey(line)
 
-    def _take_streams(self, data: bytes, fds: list[int]) -> None:
-        if data.strip() == _STREAMS and len(fds) == 2 and self._control.orders.streams((fds[0], fds[1])):
+    def _take(self, word: bytes, fds: list[int]) -> None:
+        if word == _STREAMS and len(fds) == 2 and self._control.orders.streams((fds[0], fds[1])):
             self._say({"streams": True})
+            return
+        if word == _GATE and len(fds) == 1 and self._control.orders.gate(fds[0]):
+            self._say({"gate": True})
             return
         for fd in fds:
             os.close(fd)
-        self._say({"error": "two descriptors with the word streams, once"})
+        self._say({"error": "two descriptors with the word streams, one with the word gate, once each"})
 
     def _obey(self, line: bytes) -> None:
         try:

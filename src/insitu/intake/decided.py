@@ -10,7 +10,7 @@ that it could fill.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from insitu.intake.events import EventLog
 from insitu.intake.kept import Kept, rounded
 from insitu.intake.rules import LinesLeave, Rules, Stays, Stream
 from insitu.intake.runs import Run
-from insitu.wire.events import KeptEvent, LogEvent, MetricEvent, ParamEvent, RunEvent, TagEvent
+from insitu.wire.events import KeptEvent, LogEvent, ParamEvent, RunEvent, TagEvent
 
 MAX_ANNOUNCED_RUNS = 100  # runs of the script that the hub hears of
 MAX_SITE_LINES = 20
@@ -41,21 +41,11 @@ class Decided:
         self._site_lines = 0
 
     def metric(self, run: Run, key: str, value: float, step: int) -> None:
-        answer = self._ask(run, lambda: self.rules.metric(key, value, step, self._clock()))
+        answer = self._ask(run, lambda: self.rules.metric(key, value, step, self._clock(), run=run.local))
         if isinstance(answer, Stays):
             self._kept.keep("metric", run=run.local, key=key, value=repr(value), step=step, rule=answer.rule)
             return
-        self._events.append(
-            lambda seq, at: MetricEvent(
-                seq=seq,
-                at=at,
-                run=run.local,
-                key=key,
-                value=answer.value,
-                step=answer.step,
-                timestamp_ms=int(at.timestamp() * 1000),
-            )
-        )
+        self._events.append_metric(run=run.local, key=key, value=answer.value, step=answer.step)
 
     def param(self, run: Run, key: str, value: str) -> None:
         answer = self._ask(run, lambda: self.rules.param(key, value, self._clock()))
@@ -95,12 +85,12 @@ class Decided:
         """Whether a name that the script chose may stand in a line of ours."""
         return not isinstance(self._ask(run, lambda: self.rules.name(text, self._clock())), Stays)
 
-    def line(self, stream: Stream, text: str) -> int:
-        """One line of a stream. Returns how many lines left because of it."""
-        return self._lines(stream, lambda: self.rules.line(stream, text, self._clock()))
+    def lines(self, stream: Stream, texts: Sequence[str]) -> int:
+        """The next lines of a stream. Returns how many lines left because of them."""
+        return self._lines(stream, len(texts), lambda: self.rules.lines(stream, texts, self._clock()))
 
     def stream_ended(self, stream: Stream) -> int:
-        return self._lines(stream, lambda: self.rules.end(stream, self._clock()))
+        return self._lines(stream, 0, lambda: self.rules.end(stream, self._clock()))
 
     def site_line(self, text: str) -> None:
         """A sentence of ours for the data scientist, in the job's log. Few of them: a script can provoke them."""
@@ -136,11 +126,11 @@ class Decided:
         except Exception:  # noqa: BLE001 - a check that crashes denies, and the script is not to blame
             return Stays("rule-failed")
 
-    def _lines(self, stream: Stream, question: Callable[[], LinesLeave]) -> int:
+    def _lines(self, stream: Stream, count: int, question: Callable[[], LinesLeave]) -> int:
         try:
             outcome = question()
         except Exception:  # noqa: BLE001 - as above
-            outcome = LinesLeave((), 1, "rule-failed")
+            outcome = LinesLeave((), {"rule-failed": count})
         left = 0
         for text in outcome.texts:
             if not self._events.has_room:
@@ -148,6 +138,6 @@ class Decided:
                 continue
             left += 1
             self._events.append(lambda seq, at, text=text: LogEvent(seq=seq, at=at, stream=stream, text=text))
-        if outcome.kept:
-            self._kept.count("log line", outcome.kept, rule=outcome.rule)
+        for rule, number in outcome.kept.items():
+            self._kept.count("log line", number, rule=rule)
         return left

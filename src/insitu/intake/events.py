@@ -1,6 +1,6 @@
 """The append-only file of decided events: numbered from 1 without a gap, one JSON object a line.
 
-Lines are valid by construction: each is an event of `insitu.wire.events`. They
+Lines are valid by construction: each is an event of `insitu.wire.events`, or what that would have written. They
 become visible in whole batches, by one `write`. A write that did not do all it
 was asked is undone, and then nothing more is appended: the file ends with a
 whole line, whatever happens to this process. Nothing is flushed to the disk
@@ -16,9 +16,10 @@ from datetime import datetime
 from pathlib import Path
 
 from insitu.domain.errors import UnavailableError
-from insitu.wire.events import KeptEvent, LogEvent, MetricEvent, ParamEvent, RunEvent, TagEvent
+from insitu.wire.events import KeptEvent, LogEvent, ParamEvent, RunEvent, TagEvent
+from insitu.wire.plain_metrics import metric_line
 
-DecidedEvent = MetricEvent | ParamEvent | TagEvent | RunEvent | LogEvent | KeptEvent
+DecidedEvent = ParamEvent | TagEvent | RunEvent | LogEvent | KeptEvent
 
 
 class EventLog:
@@ -47,6 +48,12 @@ class EventLog:
     @property
     def has_room(self) -> bool:
         return self.seq < self._most
+
+    def append_metric(self, *, run: str, key: str, value: float, step: int) -> None:
+        """As `append`, of a metric: most events are, and a script waits for each."""
+        self._pending.append(metric_line(seq=self.seq + 1, at=self._clock(), run=run, key=key, value=value, step=step))
+        self.seq += 1
+        self.counts["metric"] += 1
 
     def append(self, make: Callable[[int, datetime], DecidedEvent]) -> None:
         """Append what `make` builds from the next number and the time. Visible after `flush`."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 
 from insitu.domain.outputs import ReleaseContract
+from insitu.gate.code_words import CODE_WORDS, CodeWords, CodeWordsFile
 from insitu.gate.known_data import KnownData
+from insitu.gate.live_evidence import LiveEvidence
 from insitu.gate.logs import LogBudget, LogGate
+from insitu.gate.metric_names import MetricNames
 from insitu.gate.metrics import MetricGate
 from insitu.gate.params import ParamGate, TextOutcome
 from insitu.gate.policy import DEFAULT_POLICY_TEXT, Policy, load_policy
@@ -20,18 +24,34 @@ class GateRules:
     """The site's policy and the job's contract, compared with the datasets that the job reads."""
 
     def __init__(
-        self, policy: Policy, contract: ReleaseContract, known: list[KnownData], *, script_root: str = "/job/code"
+        self,
+        policy: Policy,
+        contract: ReleaseContract,
+        known: list[KnownData],
+        *,
+        script_root: str = "/job/code",
+        code: Callable[[], CodeWords] = CodeWords,
     ) -> None:
         release = policy.release
-        budget = LogBudget(release.logs.max_bytes)
-        self._metrics = MetricGate(release.metrics, contract.metrics, known)
-        self._params = ParamGate(release.params, known)  # tags too: they share one budget
+        # One for all channels: a job that takes turns between them says no less.
+        evidence = LiveEvidence(known)
+        budget = LogBudget(release.logs.max_bytes, release.logs.per_second)
+        names = MetricNames(
+            contract.metrics,
+            evidence,
+            most=release.metrics.max_names,
+            code=code,
+            column_names=[name for one in known for name in one.column_names],
+        )
+        self._metrics = MetricGate(release.metrics, names, evidence)
+        self._params = ParamGate(release.params, evidence)  # tags too: they share one budget
         self._logs = {
-            stream: LogGate(release, known, budget, script_root=script_root) for stream in ("stdout", "stderr")
+            stream: LogGate(release, evidence, budget, script_root=script_root, code=code)
+            for stream in ("stdout", "stderr")
         }
 
-    def metric(self, key: str, value: float, step: int, at: datetime) -> MetricLeaves | Stays:
-        outcome = self._metrics.decide(key, value, step, at)
+    def metric(self, key: str, value: float, step: int, at: datetime, *, run: str) -> MetricLeaves | Stays:
+        outcome = self._metrics.decide(key, value, step, at, run=run)
         return MetricLeaves(outcome.value, outcome.step) if outcome.leaves else Stays(outcome.rule)
 
     def param(self, key: str, value: str, at: datetime) -> str | Stays:
@@ -45,14 +65,14 @@ class GateRules:
         del at
         return _as_answer(self._params.decide_name(text), text)
 
-    def line(self, stream: Stream, text: str, at: datetime) -> LinesLeave:
-        del at
-        outcome = self._logs[stream].line(text)
-        return LinesLeave(outcome.released, 0 if outcome.held_by is None else 1, outcome.held_by or "")
+    def lines(self, stream: Stream, texts: Sequence[str], at: datetime) -> LinesLeave:
+        outcomes = self._logs[stream].lines(texts, at)
+        kept = Counter(outcome.held_by for outcome in outcomes if outcome.held_by is not None)
+        return LinesLeave([text for outcome in outcomes for text in outcome.released], {**kept})
 
     def end(self, stream: Stream, at: datetime) -> LinesLeave:
         del at
-        return LinesLeave(self._logs[stream].end(), 0)
+        return LinesLeave(self._logs[stream].end())
 
 
 def _as_answer(outcome: TextOutcome, text: str) -> str | Stays:
@@ -66,10 +86,11 @@ def gate_rules(request: IntakeRequest) -> Callable[[], Rules]:
         InvalidInputError: the policy is none.
         IntegrityError: the index of a dataset can't be read. Then nothing can be checked.
     """
-    policy = _read_policy(request.policy)
+    policy = _read_policy(request.policy).for_code(approved=request.in_envelope)
     known = [KnownData.open(folder) for folder in request.index_dirs]
     contract = request.contract.as_contract()
-    return lambda: GateRules(policy, contract, known, script_root=request.script_root)
+    code = CodeWordsFile(request.state_dir / CODE_WORDS)
+    return lambda: GateRules(policy, contract, known, script_root=request.script_root, code=lambda: code.found)
 
 
 @lru_cache(maxsize=4)
@@ -81,9 +102,9 @@ def warm_up(ahead: WarmUp) -> None:
     """Do once what the first job would do for the first time, and read what it will probably read."""
     rules: Rules = GateRules(_read_policy(ahead.policy or DEFAULT_POLICY_TEXT), ReleaseContract(("a*",)), [])
     now = datetime.now(UTC)
-    rules.metric("a", 0.5, 0, now)
+    rules.metric("a", 0.5, 0, now, run="")
     rules.param("a", "b", now)
     rules.name("a", now)
-    rules.line("stdout", "a line", now)
+    rules.lines("stdout", ["a line"], now)
     for folder in ahead.index_dirs:
         KnownData.open(folder)

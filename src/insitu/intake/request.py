@@ -67,6 +67,7 @@ class IntakeRequest(_Strict):
     experiment_name: str = Field(max_length=250)
     run_name: str = Field(default="job", max_length=250)
     policy: str
+    in_envelope: bool = False  # a run envelope covers the job: what is stricter for free code is not for it
     contract: ContractTerms = ContractTerms()
     index_dirs: tuple[Path, ...] = ()
     socket: Path  # for the job; its folder is what the sandbox mounts

@@ -7,8 +7,8 @@ may leave (rounded, cut, rewritten) or with `Stays` and the rule that said so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
 
@@ -32,17 +32,16 @@ class MetricLeaves:
 
 @dataclass(frozen=True, slots=True)
 class LinesLeave:
-    """The lines that may leave now. A traceback is decided as a whole, so one line may bring none or several."""
+    """The lines that may leave now. A traceback is decided as a whole, so a line may bring none or several."""
 
     texts: Sequence[str]
-    kept: int  # how many of the lines given so far were decided, now, to stay
-    rule: str = ""  # that kept them
+    kept: Mapping[str, int] = field(default_factory=dict[str, int])  # rule → lines that it kept now
 
 
 class Rules(Protocol):
     """The rules of one job. They count what they let out, so each thing is asked about once."""
 
-    def metric(self, key: str, value: float, step: int, at: datetime) -> MetricLeaves | Stays: ...
+    def metric(self, key: str, value: float, step: int, at: datetime, *, run: str) -> MetricLeaves | Stays: ...
 
     def param(self, key: str, value: str, at: datetime) -> str | Stays:
         """The value that may leave under `key`."""
@@ -56,7 +55,9 @@ class Rules(Protocol):
         """A name that the script chose: of a run it started, of a model it wants registered."""
         ...
 
-    def line(self, stream: Stream, text: str, at: datetime) -> LinesLeave: ...
+    def lines(self, stream: Stream, texts: Sequence[str], at: datetime) -> LinesLeave:
+        """The next lines of a stream. Together, since many are decided at less cost than one by one."""
+        ...
 
     def end(self, stream: Stream, at: datetime) -> LinesLeave:
         """The stream has ended: what was waiting for more lines is decided."""
@@ -66,8 +67,8 @@ class Rules(Protocol):
 class NothingLeaves:
     """The rules until the job's own are ready: all stays."""
 
-    def metric(self, key: str, value: float, step: int, at: datetime) -> MetricLeaves | Stays:
-        del key, value, step, at
+    def metric(self, key: str, value: float, step: int, at: datetime, *, run: str) -> MetricLeaves | Stays:
+        del key, value, step, at, run
         return Stays("not-ready")
 
     def param(self, key: str, value: str, at: datetime) -> str | Stays:
@@ -80,10 +81,10 @@ class NothingLeaves:
     def name(self, text: str, at: datetime) -> str | Stays:
         return self.param("", text, at)
 
-    def line(self, stream: Stream, text: str, at: datetime) -> LinesLeave:
-        del stream, text, at
-        return LinesLeave((), 1, "not-ready")
+    def lines(self, stream: Stream, texts: Sequence[str], at: datetime) -> LinesLeave:
+        del stream, at
+        return LinesLeave((), {"not-ready": len(texts)})
 
     def end(self, stream: Stream, at: datetime) -> LinesLeave:
         del stream, at
-        return LinesLeave((), 0)
+        return LinesLeave(())

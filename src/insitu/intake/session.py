@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from typing import Any
 from insitu.domain.errors import UnavailableError
 from insitu.intake.api import Api
 from insitu.intake.artifacts import ArtifactStore, Owner
+from insitu.intake.coarse_time import CoarseClock
 from insitu.intake.control import ControlSocket, Orders, listen
 from insitu.intake.decided import Decided
 from insitu.intake.events import EventLog
@@ -54,7 +56,8 @@ class Intake:
         self.clock = clock
         limits, folder = request.limits, request.state_dir
         self.contract = request.contract.as_contract()
-        self.events = EventLog(folder / "events.jsonl", most=limits.events_total, clock=clock, on_growth=on_growth)
+        coarse = CoarseClock(clock)
+        self.events = EventLog(folder / "events.jsonl", most=limits.events_total, clock=coarse, on_growth=on_growth)
         self.kept = Kept(folder / "kept.jsonl", most_bytes=limits.kept_bytes)
         self.decided = Decided(rules, self.events, self.kept, clock=clock)
         start_ms = int(clock().timestamp() * 1000)
@@ -151,12 +154,16 @@ class _Serving:
         )
         orders = Orders(
             streams=self._streams.begin,
+            gate=self._take_gate,
             status=self._intake.status,
             finish=self._ask_to_finish,
             seq=lambda: self._intake.events.seq,
         )
         # The job's uid is another than ours; its folder decides who reaches its socket.
-        self._job_socket = listen(request.socket, mode=0o666)
+        self._doors = [listen(request.socket, mode=0o666)]
+        self._servers: list[asyncio.Server] = []
+        self._is_open = False
+        self._opening: asyncio.Task[None] | None = None
         self._control = ControlSocket(loop, listen(request.control, mode=0o600), orders)
         loop.set_exception_handler(lambda _, context: _note_fault(type(context.get("exception")).__name__))
 
@@ -167,18 +174,40 @@ class _Serving:
         except Exception as exc:  # noqa: BLE001 - without rules nothing may be served, whatever the reason
             _note_fault(type(exc).__name__)
             return 1
-        server = await self._loop.create_unix_server(
-            lambda: JobConnection(self._connections), sock=self._job_socket, backlog=MAX_CONNECTIONS
-        )
+        self._is_open = True  # whoever brings a door from now on has it opened
+        for door in tuple(self._doors):
+            await self._open(door)
         self._streams.go()
         self._look_for_folder()
         await asyncio.wait([self._finish_asked, self._broken], return_when=asyncio.FIRST_COMPLETED)
         if not self._broken.done():
             await self._streams.wait_ended(STREAMS_END_S)
-        server.close()
+        for server in self._servers:
+            server.close()
         for connection in tuple(self._connections.open):
             connection.cut()
         return self._end()
+
+    def _take_gate(self, fd: int) -> bool:
+        """The socket that listens inside the sandbox. Who connects before the rules are ready waits in it."""
+        if len(self._doors) > 1:
+            return False
+        try:
+            door = socket.socket(fileno=fd)
+        except OSError:
+            return False
+        if not door.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            door.detach()
+            return False
+        self._doors.append(door)
+        if self._is_open:
+            self._opening = self._loop.create_task(self._open(door))
+        return True
+
+    async def _open(self, door: socket.socket) -> None:
+        make = self._loop.create_unix_server if door.family == socket.AF_UNIX else self._loop.create_server
+        server = await make(lambda: JobConnection(self._connections), sock=door, backlog=MAX_CONNECTIONS)
+        self._servers.append(server)
 
     def _end(self) -> int:
         if self._broken.done():

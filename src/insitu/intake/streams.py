@@ -58,8 +58,7 @@ class JobStream:
         if not chunk:
             return False
         self._keep(chunk)
-        for line in self._splitter.feed(chunk):
-            self._decide(line)
+        self._decide(list(self._splitter.feed(chunk)))
         return True
 
     def finish(self) -> None:
@@ -67,15 +66,15 @@ class JobStream:
         if self.counts.ended:
             return
         self.counts.ended = True
-        for line in self._splitter.end():
-            self._decide(line)
+        self._decide(list(self._splitter.end()))
         self.counts.released += self._decided.stream_ended(self.name)
         os.close(self._fd)
         self._file.close()
 
-    def _decide(self, line: str) -> None:
-        self.counts.lines += 1
-        self.counts.released += self._decided.line(self.name, line)
+    def _decide(self, lines: list[str]) -> None:
+        if lines:
+            self.counts.lines += len(lines)
+            self.counts.released += self._decided.lines(self.name, lines)
 
     def _keep(self, chunk: bytes) -> None:
         self.counts.size_bytes += len(chunk)

@@ -9,6 +9,11 @@ capabilities and all hope of new ones, loads the system call filter, and is then
 job's own, which halves the start; and init is in the sandbox's namespaces but
 for the pid namespace, so the job can neither see nor signal it.
 
+Making the place takes longer than all the rest. As root, on Linux 5.12 and with
+control groups, a waiting keeper makes it ahead for the spec that is likely: all of
+it but the job's own mounts, which the fork attaches on its way in, before it gives
+up the means. What is then tested from inside is the same, and so is what is there.
+
 The anchor lives until its stdin ends. Only the keeper holds the other end: when
 the keeper dies, however, the anchor ends, pid 1 with it, and with pid 1 the
 kernel ends everything in the sandbox.
@@ -17,20 +22,22 @@ kernel ends everything in the sandbox.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 from insitu.domain.errors import InsituError
-from insitu.sandbox import cgroups
+from insitu.sandbox import cgroups, kernel
 from insitu.sandbox.contract import (
     Capabilities,
+    Likely,
     SandboxSettings,
     Started,
     failed_to_make,
@@ -40,11 +47,15 @@ from insitu.sandbox.contract import (
 from insitu.sandbox.joiner import Joiner
 from insitu.sandbox.plan import RUN_TARGET, make_plan
 from insitu.sandbox.processes import start_ticks
-from insitu.sandbox.rootfs import plan_root
+from insitu.sandbox.rootfs import RootPlan, plan_root
 from insitu.sandbox.seccomp import bpf_program
-from insitu.sandbox.spec import GATE_TARGET, SandboxSpec
+from insitu.sandbox.spec import Mount, SandboxSpec
 
 _MARK = "INSITU_SANDBOX"
+_AHEAD = "ahead:"
+_CHILD = re.compile(rb'"child-pid": ([0-9]+)')
+_TELLS_S = 10  # by then bubblewrap has told the pid of the first process inside, or failed
+_LIKELY_TARGETS = ("/job/code", "/job/inputs/name", "/opt/env")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 # Of /proc: what OCI runtimes hide, beside what bubblewrap itself makes read-only.
 _HIDDEN_FILES = ("kcore", "keys", "timer_list", "sched_debug", "latency_stats", "sysrq-trigger")
@@ -60,17 +71,24 @@ class BubblewrapSandbox:
         self._program = shutil.which(settings.bwrap)
         self._hierarchy: cgroups.Hierarchy | None = None
         self._joiner: Joiner | None = None
+        self._ahead: _Ahead | None = None
 
-    def prepare(self) -> None:
-        """What needs no spec: a keeper does it while it waits."""
+    def prepare(self, likely: Likely | None = None) -> None:
+        """What needs no spec, or only what most say: a keeper does it while it waits."""
         hierarchy = self._find_hierarchy()
         for keeper, name, group in cgroups.find_groups(hierarchy):
             if not name and not _lives(keeper):
                 group.destroy()
         self._joiner = Joiner(cgroups.make_group(hierarchy, _who_i_am()), bpf_program())
+        # Without groups it is found by its name, which is in the arguments of a place that was made for it.
+        if likely is not None and self._program and hierarchy.parents and kernel.can_attach_trees():
+            root = plan_root(likely.rootfs, _LIKELY_TARGETS)
+            arguments = [*self._arguments(root, likely.scratch_bytes, _mark_of(_who_i_am())), "--", "/bin/cat"]
+            self._ahead = _Ahead(likely, root, _Anchor(self._program, arguments))
 
     def unprepare(self) -> None:
         """Nobody will start anything here."""
+        self._forget_ahead()
         if self._joiner is not None:
             self._joiner.end()
             self._joiner.group.destroy()
@@ -102,14 +120,17 @@ class BubblewrapSandbox:
         """See the contract."""
         if self._program is None:
             raise failed_to_make(spec.name, "bwrap is not installed", "apt install bubblewrap")
-        arguments, binds = self._arguments(spec)
-        anchor = _Anchor(self._program, arguments)
+        if self._joiner is None:
+            self.prepare()
+        assert self._joiner is not None
+        root, anchor, attached = self._place(spec)
+        plan = make_plan(spec, [target for _, target in root.binds], self._enforced())
+        plan["attach"] = [(str(mount.source), mount.target, mount.writable) for mount in attached]
         try:
-            if self._joiner is None:
-                self.prepare()
-            assert self._joiner is not None
+            self._joiner.join(plan, anchor.news())
+            ends = streams()
             self._joiner.group.assign(spec.name, spec.limits)
-            self._joiner.join(make_plan(spec, binds, self._enforced()), anchor.news(), streams())
+            self._joiner.start(ends)
         except (OSError, InsituError) as exc:
             anchor.kill()
             self.unprepare()
@@ -117,12 +138,32 @@ class BubblewrapSandbox:
         joiner, self._joiner = self._joiner, None
         return _BubblewrapStarted(joiner, anchor)
 
+    def _place(self, spec: SandboxSpec) -> tuple[RootPlan, _Anchor, tuple[Mount, ...]]:
+        """The root, who holds it open, and the mounts that are still to be attached there."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead.fits(spec):
+            return ahead.root, ahead.anchor, spec.mounts
+        if ahead is not None:
+            ahead.anchor.kill()
+        assert self._program is not None
+        root = plan_root(spec.rootfs, [mount.target for mount in spec.mounts])
+        arguments = self._arguments(root, spec.limits.scratch_bytes, spec.name, (spec.uid, spec.gid))
+        for mount in spec.mounts:
+            arguments += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
+        return root, _Anchor(self._program, [*arguments, "--remount-ro", "/", "--", "/bin/cat"]), ()
+
+    def _forget_ahead(self) -> None:
+        if self._ahead is not None:
+            self._ahead.anchor.kill()
+            self._ahead = None
+
     def destroy(self, name: str) -> None:
         """See the contract."""
         deadline = time.monotonic() + 5
         while True:
-            pids = _pids_of(name)
-            groups = [group for _, labelled, group in cgroups.find_groups(self._find_hierarchy()) if labelled == name]
+            found = [found for found in cgroups.find_groups(self._find_hierarchy()) if found[1] == name]
+            pids = _pids_of({name, *(_mark_of(keeper) for keeper, _, _ in found)})
+            groups = [group for _, _, group in found]
             if not pids and not groups:
                 return
             for pid in pids:
@@ -135,7 +176,7 @@ class BubblewrapSandbox:
 
     def running(self) -> frozenset[str]:
         """See the contract."""
-        names = {name for name, _ in _marked_processes()}
+        names = {name for name, _ in _marked_processes() if not name.startswith(_AHEAD)}
         return frozenset(names | {name for _, name, _ in cgroups.find_groups(self._find_hierarchy()) if name})
 
     def _bwrap(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -159,22 +200,22 @@ class BubblewrapSandbox:
             "wall_s": "keeper",
         }
 
-    def _arguments(self, spec: SandboxSpec) -> tuple[list[str], list[str]]:
-        """bubblewrap's arguments, and where it binds entries of the base."""
-        targets = [mount.target for mount in spec.mounts] + ([GATE_TARGET] if spec.gate_socket else [])
-        root = plan_root(spec.rootfs, targets)
+    def _arguments(
+        self, root: RootPlan, scratch_bytes: int, mark: str, user: tuple[int, int] | None = None
+    ) -> list[str]:
+        """bubblewrap's arguments for everything but the job's own mounts. The root can be written to then."""
         made = ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--unshare-cgroup-try"]
-        if os.getuid() != 0:
-            made += ["--unshare-user", "--uid", str(spec.uid), "--gid", str(spec.gid)]
+        if os.getuid() != 0 and user is not None:
+            made += ["--unshare-user", "--uid", str(user[0]), "--gid", str(user[1])]
         made += ["--hostname", "sandbox", "--new-session", "--die-with-parent", "--cap-drop", "ALL"]
-        made += ["--clearenv", "--setenv", _MARK, spec.name]
+        made += ["--clearenv", "--setenv", _MARK, mark]
         for target in (*root.folders, "/run", "/dev"):  # first: what a bind makes on its way is closed to others
             made += ["--dir", target]
         for source, target in root.binds:
             made += ["--ro-bind", str(source), target]
         for target, says in root.links:
             made += ["--symlink", says, target]
-        scratch = str(spec.limits.scratch_bytes)
+        scratch = str(scratch_bytes)
         made += ["--proc", "/proc", "--perms", "1777", "--size", scratch, "--tmpfs", "/tmp"]  # noqa: S108
         made += ["--perms", "1777", "--size", scratch, "--tmpfs", "/dev/shm"]  # noqa: S108
         for device in _DEVICES:
@@ -187,13 +228,7 @@ class BubblewrapSandbox:
         for name in _HIDDEN_FOLDERS:
             if Path("/proc", name).exists():
                 made += ["--tmpfs", f"/proc/{name}", "--remount-ro", f"/proc/{name}"]
-        made += ["--dir", RUN_TARGET]
-        if spec.gate_socket is not None:
-            made += ["--ro-bind", str(spec.gate_socket), GATE_TARGET]
-        for mount in spec.mounts:
-            made += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
-        made += ["--chdir", "/", "--remount-ro", "/", "--", "/bin/cat"]
-        return made, [target for _, target in root.binds]
+        return [*made, "--dir", RUN_TARGET, "--chdir", "/"]
 
 
 class _Anchor:
@@ -227,12 +262,14 @@ class _Anchor:
         """End everything inside, and bubblewrap. Returns when they are gone. Idempotent."""
         if self.pid == 0:
             return
-        self._info.setblocking(False)  # noqa: FBT003 - the library's
+        # Killed before it has told pid 1, bubblewrap would leave that behind, waiting for it for ever.
+        self._info.settimeout(_TELLS_S)
         try:
             # With pid 1 all inside end, and bubblewrap after them: it waits for pid 1.
-            first = int(json.loads(self._info.recv(4096, socket.MSG_PEEK))["child-pid"])
-        except (BlockingIOError, ValueError, KeyError):
-            first = self.pid  # nothing was made yet
+            told = _CHILD.search(self._info.recv(4096, socket.MSG_PEEK))  # the rest may still be coming
+        except TimeoutError:
+            told = None
+        first = int(told[1]) if told else self.pid  # it has failed before there was one
         with contextlib.suppress(ProcessLookupError):
             os.kill(first, signal.SIGKILL)
         os.close(self._lifeline)
@@ -242,6 +279,21 @@ class _Anchor:
         self._info.close()
         os.close(self._ready)
         os.close(self._errors)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """A place that was made before its spec came."""
+
+    likely: Likely
+    root: RootPlan
+    anchor: _Anchor
+
+    def fits(self, spec: SandboxSpec) -> bool:
+        """Whether it lacks nothing but the mounts, and each has a place of ours to be on."""
+        parents = {str(parent) for mount in spec.mounts for parent in PurePosixPath(mount.target).parents}
+        as_likely = Likely(spec.rootfs, spec.limits.scratch_bytes) == self.likely
+        return as_likely and parents <= {"/", *self.root.folders}
 
 
 class _BubblewrapStarted:
@@ -278,10 +330,15 @@ def _who_i_am() -> str:
     return f"k{os.getpid()}-{start_ticks(os.getpid())}"
 
 
+def _mark_of(keeper: str) -> str:
+    """Of a place that has no name yet, by the id of the group that will have it. No sandbox can be called so."""
+    return f"{_AHEAD}{keeper}"
+
+
 def _lives(keeper: str) -> bool:
     pid, _, ticks = keeper.removeprefix("k").partition("-")
     return pid.isdigit() and str(start_ticks(int(pid))) == ticks
 
 
-def _pids_of(name: str) -> list[int]:
-    return [pid for marked, pid in _marked_processes() if marked == name]
+def _pids_of(marks: set[str]) -> list[int]:
+    return [pid for marked, pid in _marked_processes() if marked in marks]

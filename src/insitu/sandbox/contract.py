@@ -2,9 +2,9 @@
 
 An implementation does little: it makes a place that is sealed off, and lets
 `init.py` run there. The rest is the same for all and is not theirs: `init.py`
-tests the guards from inside, starts the code, forwards to the gate and tells
-how it ended; `keeper.py` stands outside, enforces wall time, stops, and writes
-down the result.
+tests the guards from inside, starts the code and tells how it ended;
+`keeper.py` stands outside, enforces wall time, stops, and writes down the
+result.
 
 What every implementation promises, and the contract suite tries on each:
 
@@ -28,7 +28,7 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from insitu.domain.errors import InsituError, InvalidInputError, UnavailableError
 from insitu.sandbox.spec import SandboxSpec
@@ -62,6 +62,21 @@ class SandboxSettings:
             )
         except (TypeError, KeyError) as exc:
             raise InvalidInputError("these are not a sandbox's settings", why=type(exc).__name__) from exc
+
+
+@dataclass(frozen=True, slots=True)
+class Likely:
+    """What the next spec will probably say. A place made ahead for it is thrown away when it says something else."""
+
+    rootfs: Path
+    scratch_bytes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"rootfs": str(self.rootfs), "scratch_bytes": self.scratch_bytes}
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Self:
+        return cls(Path(given["rootfs"]), int(given["scratch_bytes"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +128,7 @@ class Sandbox(Protocol):
         """Whether it works here, by trying, and which limits it enforces how. Raises nothing."""
         ...
 
-    def prepare(self) -> None:
+    def prepare(self, likely: Likely | None = None) -> None:
         """What a start needs and no spec decides, done ahead by a process that will start one. May be left out."""
         ...
 
@@ -125,9 +140,11 @@ class Sandbox(Protocol):
         """nothing → starting. Makes the place and lets `init.py` run in it.
 
         `room` is a fresh folder of the keeper's, closed to others. `streams`
-        gives the ends that the code's stdout and stderr shall be; it is called
-        once, late, so that the caller's own work overlaps with the machine's.
-        The caller closes its copies.
+        gives the ends that the code's stdout and stderr shall be, and waits
+        until the sandbox is wanted: called once, it comes before anything that
+        others could find by the sandbox's name, and before the code runs. What
+        can be done ahead of it overlaps with the caller's own work. The caller
+        closes its copies.
 
         Raises:
             UnavailableError: it could not be made. Nothing is left.

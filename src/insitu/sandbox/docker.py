@@ -25,6 +25,7 @@ from insitu.sandbox.addresses import connect_to
 from insitu.sandbox.contract import (
     LABEL,
     Capabilities,
+    Likely,
     SandboxSettings,
     Started,
     failed_to_make,
@@ -49,7 +50,7 @@ class DockerSandbox:
     def __init__(self, settings: SandboxSettings) -> None:
         self._socket = settings.docker_socket
 
-    def prepare(self) -> None:
+    def prepare(self, likely: Likely | None = None) -> None:
         """Nothing can be done ahead."""
 
     def unprepare(self) -> None:
@@ -69,6 +70,7 @@ class DockerSandbox:
     def start(self, spec: SandboxSpec, room: Path, streams: Callable[[], tuple[int, int]]) -> Started:
         """See the contract."""
         try:
+            ends = streams()
             door = Room(room, spec)
             container = door.container()
             skeleton = _skeleton_tar(container.root)
@@ -81,7 +83,7 @@ class DockerSandbox:
                 _, answer = self._call("POST", create, body, accept=(201,))
             self._call("POST", f"/containers/{answer['Id']}/start", accept=(204,))
             try:
-                return door.receive_init(container.root, streams(), lambda: self._failure(answer["Id"]))
+                return door.receive_init(container.root, ends, lambda: self._failure(answer["Id"]))
             finally:
                 door.close()
         except (OSError, InsituError) as exc:

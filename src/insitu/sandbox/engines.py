@@ -27,7 +27,7 @@ from insitu.sandbox.addresses import bind_to
 from insitu.sandbox.cgroups import memory_counter_of
 from insitu.sandbox.plan import RUN_TARGET, make_plan, send_plan
 from insitu.sandbox.rootfs import RootPlan, find_python, plan_root
-from insitu.sandbox.spec import GATE_TARGET, SandboxSpec
+from insitu.sandbox.spec import SandboxSpec
 
 _START_WAIT_S = 60
 _ENFORCED = {
@@ -81,7 +81,6 @@ class Room:
         self._folder.chmod(0o755)  # whatever the umask is: the code's uid has to pass
         shutil.copyfile(init.__file__, self._folder / "init.py")
         (self._folder / "init.py").chmod(0o444)
-        (self._folder / "gate.sock").touch(0o444)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         bind_to(self._listener, self._folder / "keeper.sock")
         (self._folder / "keeper.sock").chmod(0o666)
@@ -89,12 +88,9 @@ class Room:
 
     def container(self) -> Container:
         spec = self._spec
-        targets = [mount.target for mount in spec.mounts]
-        root = plan_root(spec.rootfs, [*targets, GATE_TARGET])
+        root = plan_root(spec.rootfs, [*(mount.target for mount in spec.mounts), RUN_TARGET])
         binds = [Bind(source, target) for source, target in root.binds]
         binds.append(Bind(self._folder, RUN_TARGET))
-        if spec.gate_socket is not None:
-            binds.append(Bind(spec.gate_socket, GATE_TARGET))
         binds += [Bind(mount.source, mount.target, mount.writable) for mount in spec.mounts]
         python = find_python(spec.rootfs)
         return Container((python, "-I", "-S", f"{RUN_TARGET}/init.py"), tuple(binds), root)

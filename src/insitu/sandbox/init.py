@@ -9,13 +9,14 @@ sandbox, so that no interpreter has to start. Either way it
 2. tries what must not work: network, names, metadata address, writing to what
    is read-only, more mounts than declared, capabilities, root. One success, or
    one test that can't be made, and the code is never started;
-3. sets the limits that are inherited, starts the code in a session of its own,
-   and serves 127.0.0.1:<port>, carrying bytes to the gate's socket and back;
-4. tells the keeper how the code ended, waits until it has heard, and ends;
+3. listens on 127.0.0.1:<port> and gives that socket away: who is connected to
+   it is accepted outside, by the gate, so that a call passes nobody on its way;
+4. sets the limits that are inherited and starts the code in a session of its own;
+5. tells the keeper how the code ended, waits until it has heard, and ends;
    as pid 1 that ends everything inside.
 
 It speaks to the keeper in lines: `refused <check>`, `failed <step> <errno>`,
-`started`, then `exit <code>` or `signal <number>`. From the keeper it hears
+`gate` with the listening socket, `started`, then `exit <code>` or `signal <number>`. From the keeper it hears
 `stop`, or the end of the channel: then the keeper is gone, and so must this be.
 
 The code under test shares its uid. It can't reach the channel: this process is
@@ -35,11 +36,11 @@ import sys
 
 TYPE_CHECKING = False  # of typing, which takes longer to import than all else here together
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     Plan = dict[str, Any]
 
-GATE = "/run/insitu/gate.sock"
 CHANNEL = "/run/insitu/keeper.sock"
 
 # What an engine mounts by itself, from files that it made for this container.
@@ -47,20 +48,22 @@ _ENGINE_MOUNTS = frozenset({"/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "
 # File systems that show nothing of this machine's disks.
 _KERNEL_FILE_SYSTEMS = frozenset({"proc", "tmpfs", "devpts", "mqueue", "sysfs", "cgroup", "cgroup2", "devtmpfs"})
 _BUFFER = 1 << 16
-_MAX_CONNECTIONS = 128
+_BACKLOG = 128
 
 
 class Refused(Exception):
     """A guard is not in place. The text is ours: a word for the check and, where known, a place or number."""
 
 
-def run(channel: _socket.socket, plan: Plan, stdout: int, stderr: int, pid_one: str, status: int) -> None:
-    """Test, start, serve, report. Returns when the keeper has heard how it ended.
+def run(
+    channel: _socket.socket, plan: Plan, streams: Callable[[], tuple[int, int] | None], pid_one: str, status: int
+) -> None:
+    """Test, start, wait, report. Returns when the keeper has heard how it ended.
 
     Args:
         channel: the connected `_socket.socket` to the keeper.
         plan: a dict, see `keeper.make_plan`.
-        stdout, stderr: descriptors for the code; closed here once it runs.
+        streams: gives the code's stdout and stderr, closed here once it runs, when it may run; None: it may not.
         pid_one: the /proc folder whose mounts are the sandbox's.
         status: an open descriptor of this process's own /proc/<pid>/status.
     """
@@ -72,17 +75,21 @@ def run(channel: _socket.socket, plan: Plan, stdout: int, stderr: int, pid_one: 
     except OSError as exc:
         _say(channel, f"refused selftest-broke {errno.errorcode.get(exc.errno or 0, '?')}")
         return
+    ends = streams()
+    if ends is None:
+        return
     try:
-        listener = _listen(plan["port"]) if plan["gate"] else None
+        if plan["port"]:
+            _give_away_listener(channel, plan["port"])
         wake = _wake_on_child()
-        pid = _start(plan, stdout, stderr)
+        pid = _start(plan, *ends)
     except OSError as exc:
         _say(channel, f"failed {'exec' if exc.filename else 'start'} {errno.errorcode.get(exc.errno or 0, '?')}")
         return
-    os.close(stdout)
-    os.close(stderr)
+    for end in ends:
+        os.close(end)
     _say(channel, "started")
-    _serve(channel, listener, wake, pid)
+    _await_end(channel, wake, pid)
 
 
 # --- the self-test -------------------------------------------------------------------------------
@@ -261,40 +268,42 @@ def _wakes_only(_signal: int, _frame: object) -> None:
     """That it came is written to the wake-up descriptor."""
 
 
-# --- serve ---------------------------------------------------------------------------------------
+# --- until the end -------------------------------------------------------------------------------
 
 
-def _listen(port: int) -> _socket.socket:
-    listener = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC)
-    listener.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", port))
-    listener.listen(64)
-    return listener
+def _give_away_listener(channel: _socket.socket, port: int) -> None:
+    """A socket belongs to the network in which it was made, whoever accepts from it. None is left open here."""
+    listener = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    try:
+        listener.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(_BACKLOG)
+        rights = listener.fileno().to_bytes(4, sys.byteorder)
+        channel.sendmsg([b"gate\n"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
+    finally:
+        listener.close()
 
 
-def _serve(channel: _socket.socket, listener: _socket.socket | None, wake: int, pid: int) -> None:
-    """Forward until the code ends or the keeper goes. One thread: what is slow here is only the code's own gate."""
-    poll = select.epoll()
-    poll.register(channel.fileno(), select.EPOLLIN)
-    poll.register(wake, select.EPOLLIN)
-    forwarder = _Forwarder(poll, listener)
+def _await_end(channel: _socket.socket, wake: int, pid: int) -> None:
+    """Until the code ends or the keeper goes."""
+    poll = select.poll()
+    poll.register(channel.fileno(), select.POLLIN)
+    poll.register(wake, select.POLLIN)
     while True:
-        for descriptor, events in poll.poll():
+        for descriptor, _ in poll.poll():
             if descriptor == channel.fileno():
                 message = channel.recv(64)
                 if not message:
                     return  # the keeper is gone: so must the code be
                 if b"stop" in message:
                     _ask_to_end(pid)
-            elif descriptor == wake:
+            else:
                 os.read(wake, 512)
                 ended = _reap(pid)
                 if ended is not None:
                     _say(channel, ended)
                     _await_keeper(channel)
                     return
-            else:
-                forwarder.move(descriptor, events)
 
 
 def _ask_to_end(pid: int) -> None:
@@ -333,116 +342,6 @@ def _say(channel: _socket.socket, line: str) -> None:
         pass  # nobody is left to tell
 
 
-class _Forwarder:
-    """Bytes between connections to 127.0.0.1 and the gate's socket, each with one bounded buffer a direction."""
-
-    def __init__(self, poll: select.epoll, listener: _socket.socket | None) -> None:
-        self.poll = poll
-        self.listener = listener
-        self.peers: dict[int, tuple[_socket.socket, int]] = {}  # descriptor → (its socket, the other one's descriptor)
-        self.waiting: dict[int, bytes] = {}  # descriptor → bytes that it has not taken yet
-        self.closing: set[int] = set()  # descriptors to shut for writing once they took all
-        if listener is not None:
-            poll.register(listener.fileno(), select.EPOLLIN)
-
-    def move(self, descriptor: int, events: int) -> None:
-        if self.listener is not None and descriptor == self.listener.fileno():
-            self._accept()
-            return
-        if descriptor not in self.peers:
-            return  # closed by an earlier event of the same round
-        try:
-            if events & select.EPOLLOUT:
-                self._flush(descriptor)
-            if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR) and descriptor in self.peers:
-                self._read(descriptor, hung_up=bool(events & (select.EPOLLHUP | select.EPOLLERR)))
-        except OSError as exc:
-            if exc.errno not in (errno.EAGAIN, errno.EINTR):
-                self._drop(descriptor)
-
-    def _accept(self) -> None:
-        assert self.listener is not None
-        try:
-            # Below `socket` this is the only way; it takes the place of importing that, which takes 6 ms.
-            descriptor: int = getattr(self.listener, "_accept")()[0]  # noqa: B009 - no stub knows it
-        except OSError:
-            return
-        near = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM, 0, descriptor)
-        far = None
-        try:
-            if len(self.peers) >= 2 * _MAX_CONNECTIONS:
-                raise OSError(errno.EMFILE, "too many connections")
-            far = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-            far.connect(GATE)
-        except OSError:
-            near.close()
-            if far is not None:
-                far.close()
-            return
-        near.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-        for here, there in ((near, far), (far, near)):
-            here.setblocking(False)  # noqa: FBT003 - the library's
-            self.peers[here.fileno()] = (here, there.fileno())
-            self.poll.register(here.fileno(), select.EPOLLIN)
-
-    def _read(self, descriptor: int, *, hung_up: bool) -> None:
-        source, other = self.peers[descriptor]
-        if self.waiting.get(other):
-            return  # the other side is slow: leave it in the kernel's buffer
-        data = source.recv(_BUFFER)
-        if data:
-            self._give(other, data)
-            return
-        self.closing.add(other)
-        if hung_up:  # nobody will read what waits for this side either
-            self.waiting.pop(descriptor, None)
-            self.closing.add(descriptor)
-        self._watch(descriptor)
-        self._flush(other)
-
-    def _give(self, descriptor: int, data: bytes) -> None:
-        target, other = self.peers[descriptor]
-        try:
-            sent = target.send(data)
-        except OSError as exc:
-            if exc.errno != errno.EAGAIN:
-                raise
-            sent = 0
-        if sent < len(data):
-            self.waiting[descriptor] = data[sent:]
-            self._watch(descriptor)
-            self._watch(other)
-
-    def _flush(self, descriptor: int) -> None:
-        target, other = self.peers[descriptor]
-        data = self.waiting.pop(descriptor, b"")
-        if data:
-            self._give(descriptor, data)
-        if not self.waiting.get(descriptor):
-            self._watch(descriptor)
-            self._watch(other)
-            if descriptor in self.closing:
-                target.shutdown(_socket.SHUT_WR)
-                if other in self.closing:  # both directions are over
-                    self._drop(descriptor)
-
-    def _watch(self, descriptor: int) -> None:
-        """Read unless it ended or the other side is full; write while something waits."""
-        _, other = self.peers[descriptor]
-        readable = other not in self.closing and not self.waiting.get(other)
-        events = (select.EPOLLIN if readable else 0) | (select.EPOLLOUT if self.waiting.get(descriptor) else 0)
-        # A hang-up is reported even when nothing was asked for; ONESHOT keeps that from spinning.
-        self.poll.modify(descriptor, events or select.EPOLLONESHOT)
-
-    def _drop(self, descriptor: int) -> None:
-        for each in (descriptor, self.peers[descriptor][1]):
-            here, _ = self.peers.pop(each)
-            self.poll.unregister(each)
-            self.waiting.pop(each, None)
-            self.closing.discard(each)
-            here.close()
-
-
 # --- as a program, in a container ----------------------------------------------------------------
 
 
@@ -455,12 +354,13 @@ def receive_plan(channel: _socket.socket) -> tuple[Plan, list[int]] | None:
         return None
     sent = extra[0][2]
     descriptors = [int.from_bytes(sent[at : at + 4], sys.byteorder) for at in range(0, len(sent), 4)]
-    while b"\n" not in data or len(data.partition(b"\n")[2]) < int(data.partition(b"\n")[0]):
-        part = channel.recv(_BUFFER)
+    size, _, plan = data.partition(b"\n")  # sent as one message, so it is here whole
+    while len(plan) < int(size):
+        part = channel.recv(int(size) - len(plan))  # no byte more: the next message may have descriptors with it
         if not part:
             return None
-        data += part
-    return json.loads(data.partition(b"\n")[2]), descriptors
+        plan += part
+    return json.loads(plan), descriptors
 
 
 def main() -> None:
@@ -472,7 +372,7 @@ def main() -> None:
         return
     status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
     plan, (stdout, stderr) = received
-    run(channel, plan, stdout, stderr, "/proc/self", status)
+    run(channel, plan, lambda: (stdout, stderr), "/proc/self", status)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,13 @@ import contextlib
 import json
 import os
 import socket
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from insitu.sandbox import cgroups, init, kernel
-from insitu.sandbox.plan import send_plan
+from insitu.sandbox.plan import receive_descriptors, send_plan
 
 _NAMESPACES = (
     ("user", kernel.CLONE_NEWUSER),
@@ -44,13 +45,18 @@ class Joiner:
             _wait_and_join(theirs, group, program)
         theirs.close()
 
-    def join(self, plan: Mapping[str, Any], news: tuple[int, int, int], streams: tuple[int, int]) -> None:
-        """Enter that sandbox as soon as it is made, and be init there.
+    def join(self, plan: Mapping[str, Any], news: tuple[int, int, int]) -> None:
+        """Enter that sandbox as soon as it is made, and be init there, as far as to the start of the code.
 
         `news` are the anchor's: a socket that says its pid, a pipe that says
         that it is ready, and one with its complaints.
         """
-        send_plan(self.channel, plan, [*streams, *news])
+        send_plan(self.channel, plan, news)
+
+    def start(self, streams: tuple[int, int]) -> None:
+        """Let the code run, unless the sandbox is not fit for that: then it has said so."""
+        with contextlib.suppress(BrokenPipeError):
+            socket.send_fds(self.channel, [b"start"], streams)
 
     def end(self) -> None:
         """Returns when it is gone; it ends when nobody listens any more. Idempotent."""
@@ -80,16 +86,24 @@ def _wait_and_join(channel: socket.socket, group: cgroups.Group, program: bytes)
 def _join(
     channel: socket.socket, plan: dict[str, Any], descriptors: list[int], group: cgroups.Group, program: bytes
 ) -> None:
-    stdout, stderr, *news = descriptors
     if "cpu" not in group.folders:
         _bind_to_processors(plan["cpus"])
     status = os.open("/proc/self/status", os.O_RDONLY)
-    _enter(f"/proc/{_await_anchor(*news)}")
+    trees = [(kernel.copy_of_tree(source), target, writable) for source, target, writable in plan["attach"]]
+    _enter(f"/proc/{_await_anchor(*descriptors)}")
+    if trees:
+        _attach(trees)
     with contextlib.suppress(OSError):  # no such namespaces before Linux 4.6
         kernel.unshare(kernel.CLONE_NEWCGROUP)  # its own group is then the root of what it sees
     plan["mountinfo"] = Path("/proc/1/mountinfo").read_text().splitlines()
     _give_up_privileges(plan["uid"], plan["gid"], program)
-    init.run(channel, plan, stdout, stderr, "/proc/1", status)
+    init.run(channel, plan, lambda: _await_start(channel), "/proc/1", status)
+
+
+def _await_start(channel: socket.socket) -> tuple[int, int] | None:
+    """The code's stdout and stderr; None: the keeper has gone, or nobody wants it."""
+    _, descriptors = receive_descriptors(channel, 16, 2)
+    return (descriptors[0], descriptors[1]) if len(descriptors) == 2 else None
 
 
 def _await_anchor(info: int, ready: int, errors: int) -> int:
@@ -121,6 +135,19 @@ def _enter(inside: str) -> None:
         kernel.setns(descriptor, kind)
         os.close(descriptor)
     os.chdir("/")
+
+
+def _attach(trees: list[tuple[int, str, bool]]) -> None:
+    """Mount what a place that was made ahead still lacks, and close it. Its root is a file system of ours alone."""
+    os.umask(0o022)
+    for descriptor, target, writable in trees:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            Path(target).mkdir(exist_ok=True)
+        elif not Path(target).exists():
+            Path(target).touch()
+        kernel.attach_tree(descriptor, target, read_only=not writable)
+        os.close(descriptor)
+    kernel.make_read_only("/")
 
 
 def _give_up_privileges(uid: int, gid: int, program: bytes) -> None:

@@ -4,15 +4,18 @@
 
 It waits for one line of JSON on stdin, so that it can be started ahead of time
 and its own start costs no job anything; told which sandbox to expect, it also
-prepares that. When stdin ends first, it ends. From
-then on it needs nobody: it is in a session of its own, keeps all it knows in
-the folder that the request names, and does six things in this order:
+prepares that. After the request it waits for a second line, `go`, and meanwhile
+makes ready what nobody could find yet. When stdin ends first, it ends, and
+nothing was. From then on it needs nobody: it is in a session of its own, keeps
+all it knows in the folder that the request names, and does six things in this
+order:
 
 1. writes `keeper.json`: who it is (pid and start time, so that a number used
    again is not mistaken for it), which sandbox, which name;
 2. makes the job's two pipes and hands their reading ends to the intake over
-   its unix socket, or else lets the streams be files in the folder;
-3. makes the sandbox, through the contract;
+   its unix socket, and later the socket on which the code finds its gate; or
+   else lets the streams be files in the folder;
+3. lets the sandbox run, which it has made through the contract;
 4. waits for the end, for the time to be up, or for SIGTERM; asks the code to
    end, and after the grace kills all of it;
 5. writes `result.json`, whole and synced: it is there or it is not. Before
@@ -35,18 +38,21 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from insitu.domain.errors import InsituError, InvalidInputError
+from insitu.domain.errors import InsituError, InvalidInputError, UnavailableError
 from insitu.sandbox.addresses import connect_to
-from insitu.sandbox.contract import Sandbox, SandboxSettings, Started, open_sandbox
+from insitu.sandbox.contract import Likely, Sandbox, SandboxSettings, Started, open_sandbox
+from insitu.sandbox.plan import receive_descriptors
 from insitu.sandbox.processes import start_ticks
 from insitu.sandbox.spec import Reason, SandboxResult, SandboxSpec
 
+GO = "go\n"
+"""The second line: what was asked for may run."""
 _SELFTEST_WAIT_S = 60
 """A busy machine may be slow to start an engine's container; an end is needed all the same."""
 _LONGEST_WAIT_S = 86400
@@ -61,7 +67,10 @@ class KeeperRequest:
     """This sandbox's alone, mode 0700; made when missing."""
     settings: SandboxSettings
     streams_socket: Path | None = None
-    """Gets the message `streams` with two descriptors; None: files `stdout` and `stderr` in the folder."""
+    """Gets the message `streams` with two descriptors, and `gate` with one if the spec has a gate's port.
+
+    None: the streams are files `stdout` and `stderr` in the folder, and nobody serves a gate.
+    """
 
     def to_json(self) -> str:
         """One line."""
@@ -103,12 +112,13 @@ def main(arguments: Sequence[str]) -> int:
         ready = None
     if request is None:
         return 0  # nobody needs this keeper any more
-    if not _claim(request):
-        return 3  # another keeper has this sandbox: nothing of it is touched
     sandbox = ready or open_sandbox(request.sandbox, request.settings)
+    claim = _Claim(request)
     try:
-        result = _keep(request, sandbox, stop)
+        result = _keep(request, sandbox, stop, claim)
     except (InsituError, OSError) as exc:
+        if not claim.take():
+            return 3  # nobody wants it, or another keeper has it: nothing of that is touched
         why = exc.code if isinstance(exc, InsituError) else type(exc).__name__
         _note(request, exc)
         result = SandboxResult(Reason.FAILED_TO_START, detail=why, ended_at=datetime.now(UTC))
@@ -118,11 +128,11 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _prepare(expected: str, settings: str) -> Sandbox:
+def _prepare(expected: str, settings: str, likely: str = "") -> Sandbox:
     """The sandbox that will be asked for, as ready as it can be, while nobody waits."""
     sandbox = open_sandbox(expected, SandboxSettings.from_dict(json.loads(settings)))
     with contextlib.suppress(InsituError, OSError):  # what is wrong is said when it is asked for
-        sandbox.prepare()
+        sandbox.prepare(Likely.from_dict(json.loads(likely)) if likely else None)
     return sandbox
 
 
@@ -146,9 +156,23 @@ def _wakes_only(_signal: int, _frame: object) -> None:
     """That it came is written to the socket of `_stop_on_signal`."""
 
 
-def _claim(request: KeeperRequest) -> bool:
+class _Claim:
+    """Whether this sandbox is ours to run: it is wanted, and no other keeper has it."""
+
+    def __init__(self, request: KeeperRequest) -> None:
+        self._request = request
+        self._is_ours: bool | None = None
+
+    def take(self) -> bool:
+        """Waits until it is wanted. May be asked again."""
+        found = self._is_ours
+        if found is None:
+            found = self._is_ours = sys.stdin.readline() == GO and _write_who_i_am(self._request)
+        return found
+
+
+def _write_who_i_am(request: KeeperRequest) -> bool:
     """Write `keeper.json`; False when there is one already, of a keeper that an earlier agent started."""
-    request.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     partial = request.state_dir / f"keeper.json.{os.getpid()}"
     partial.write_text(json.dumps(_who_i_am(request)), encoding="utf-8")
     try:
@@ -171,14 +195,17 @@ def _who_i_am(request: KeeperRequest) -> dict[str, Any]:
     }
 
 
-def _keep(request: KeeperRequest, sandbox: Sandbox, stop: socket.socket) -> SandboxResult:
+def _keep(request: KeeperRequest, sandbox: Sandbox, stop: socket.socket, claim: _Claim) -> SandboxResult:
     spec = request.spec
+    request.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     _give_writable_mounts(spec)
     room = request.state_dir / "room"
     room.mkdir(mode=0o755, exist_ok=True)
     made: list[int] = []
 
     def streams() -> tuple[int, int]:
+        if not claim.take():
+            raise UnavailableError(f"the sandbox {spec.name} is not for this keeper", code="not-wanted")
         made.extend(_make_streams(request))
         return made[0], made[1]
 
@@ -190,7 +217,7 @@ def _keep(request: KeeperRequest, sandbox: Sandbox, stop: socket.socket) -> Sand
     try:
         # Only now: a disk takes as long as the whole start, and a crash of the machine ends the sandbox too.
         _sync(request.state_dir / "keeper.json")
-        watch = _Watch(spec, started, stop)
+        watch = _Watch(spec, started, stop, lambda listener: _tell_intake(request, b"gate", [listener]))
         result = watch.until_the_end()
         if watch.note:
             _note(request, watch.note)
@@ -215,20 +242,28 @@ def _make_streams(request: KeeperRequest) -> tuple[int, int]:
         return tuple(os.open(request.state_dir / name, flags, 0o600) for name in ("stdout", "stderr"))  # type: ignore[return-value]
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as intake:
-        connect_to(intake, request.streams_socket)
-        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [out_read, err_read]))
-        intake.sendmsg([b"streams"], [rights])
+    _tell_intake(request, b"streams", [out_read, err_read])
     os.close(out_read)
     os.close(err_read)
     return out_write, err_write
 
 
+def _tell_intake(request: KeeperRequest, word: bytes, descriptors: list[int]) -> None:
+    if request.streams_socket is None:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as intake:
+        connect_to(intake, request.streams_socket)
+        intake.sendmsg([word], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
+
+
 class _Watch:
     """One sandbox from its start to its end: what init says, the clock, and who asks to stop."""
 
-    def __init__(self, spec: SandboxSpec, started: Started, stop: socket.socket) -> None:
+    def __init__(
+        self, spec: SandboxSpec, started: Started, stop: socket.socket, give_gate: Callable[[int], None]
+    ) -> None:
         self._spec = spec
+        self._give_gate = give_gate
         self._started = started
         self._stop = stop
         self._words: list[str] = []
@@ -259,10 +294,12 @@ class _Watch:
 
     def _hear(self) -> bool:
         """What init says. False: it has said its last, or is gone."""
+        listeners: list[int] = []
         try:
-            data = self._started.channel.recv(4096)
+            data, listeners = receive_descriptors(self._started.channel, 4096, 1)
         except OSError:
             data = b""
+        self._pass_on(listeners)
         if not data:
             return False
         *lines, self._rest = (self._rest + data).split(b"\n")
@@ -277,6 +314,14 @@ class _Watch:
                 self._words = words
                 return False
         return True
+
+    def _pass_on(self, listeners: list[int]) -> None:
+        """The socket on which the code finds its gate; it is ours to give until the code runs."""
+        for listener in listeners:
+            if self._started_at is None:
+                with contextlib.suppress(OSError):  # the intake is gone, which its agent sees
+                    self._give_gate(listener)
+            os.close(listener)
 
     def _end(self, why: Reason) -> None:
         """Ask the code to end; the deadline becomes the end of the grace."""

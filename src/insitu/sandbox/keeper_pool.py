@@ -17,12 +17,12 @@ import select
 import signal
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from insitu.domain.errors import ConflictError, InsituError, UnavailableError
-from insitu.sandbox.contract import SandboxSettings, open_sandbox
-from insitu.sandbox.keeper import KeeperRequest
+from insitu.sandbox.contract import Likely, SandboxSettings, open_sandbox
+from insitu.sandbox.keeper import GO, KeeperRequest
 from insitu.sandbox.processes import start_ticks
 from insitu.sandbox.spec import Reason, SandboxResult
 
@@ -58,6 +58,36 @@ class KeeperHandle:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
 
 
+class StartingKeeper:
+    """A keeper that makes ready what it was asked for, and lets it run when it is told to."""
+
+    def __init__(self, child: subprocess.Popen[str], request: KeeperRequest) -> None:
+        self._child = child
+        self._request = request
+
+    def go(self) -> KeeperHandle:
+        """Let it run. Returns at once.
+
+        Raises:
+            UnavailableError: the keeper is gone.
+        """
+        assert self._child.stdin is not None
+        try:
+            self._child.stdin.write(GO)
+            self._child.stdin.close()
+        except BrokenPipeError as exc:
+            raise UnavailableError("the keeper ended early", code="no-keeper", hint="see the agent's log") from exc
+        return KeeperHandle(self._child.pid, os.pidfd_open(self._child.pid), self._request.state_dir, self._child)
+
+    def end_unless_told(self) -> None:
+        """Nobody wants it any more, if it was not told to go: its input ends, and so does it. Idempotent."""
+        assert self._child.stdin is not None
+        if not self._child.stdin.closed:
+            with contextlib.suppress(BrokenPipeError):
+                self._child.stdin.close()
+            self._child.wait()
+
+
 class KeeperPool:
     """A few keepers that wait for work.
 
@@ -66,13 +96,22 @@ class KeeperPool:
         python: the interpreter to run them with, and its options.
         settings: what they prepare for; a request may name others, and then starts later.
         sandbox: what they prepare; unless told, what the last request asked for.
+        likely: what most requests will say, as far as it is known.
     """
 
-    def __init__(self, size: int, python: Sequence[str], settings: SandboxSettings, sandbox: str | None = None) -> None:
+    def __init__(
+        self,
+        size: int,
+        python: Sequence[str],
+        settings: SandboxSettings,
+        sandbox: str | None = None,
+        likely: Likely | None = None,
+    ) -> None:
         self._size = size
         self._command = [*python, "-P", "-m", "insitu.sandbox.keeper"]
         self._settings = settings
         self._expected = sandbox
+        self._likely = likely
         self._lock = threading.Lock()
         self._waiting: list[subprocess.Popen[str]] = []
         self._refill: threading.Timer | None = None
@@ -80,12 +119,29 @@ class KeeperPool:
         self._fill()
 
     def start(self, request: KeeperRequest) -> KeeperHandle:
-        """Hand the request to a waiting keeper. Returns at once.
+        """Hand the request to a waiting keeper, and let it run. Returns at once.
 
         Raises:
             ConflictError: the state folder belongs to an earlier keeper.
             UnavailableError: no keeper could be started.
         """
+        with self.starting(request) as starting:
+            return starting.go()
+
+    @contextlib.contextmanager
+    def starting(self, request: KeeperRequest) -> Generator[StartingKeeper]:
+        """Hand the request to a waiting keeper; at the end of the block it was told to go, or has ended.
+
+        Raises:
+            ConflictError, UnavailableError: as `start`.
+        """
+        starting = self._begin(request)
+        try:
+            yield starting
+        finally:
+            starting.end_unless_told()
+
+    def _begin(self, request: KeeperRequest) -> StartingKeeper:
         if (request.state_dir / "keeper.json").exists():
             raise ConflictError(f"the sandbox {request.spec.name} was started already", hint="adopt it")
         self._expected = request.sandbox
@@ -94,11 +150,11 @@ class KeeperPool:
             assert child.stdin is not None
             try:
                 child.stdin.write(request.to_json() + "\n")
-                child.stdin.close()
+                child.stdin.flush()
             except BrokenPipeError:  # it died while it waited
                 child.wait()
                 continue
-            return KeeperHandle(child.pid, os.pidfd_open(child.pid), request.state_dir, child)
+            return StartingKeeper(child, request)
         raise UnavailableError("no keeper could be started", code="no-keeper", hint="see the agent's log")
 
     def adopt(self, state_dir: Path) -> KeeperHandle | SandboxResult | None:
@@ -149,6 +205,8 @@ class KeeperPool:
 
     def _spawn(self) -> subprocess.Popen[str]:
         prepared = [self._expected, json.dumps(self._settings.as_dict())] if self._expected else []
+        if prepared and self._likely is not None:
+            prepared.append(json.dumps(self._likely.as_dict()))
         # Its stderr is the agent's log: what it says there is ours, never the job's.
         return subprocess.Popen(
             [*self._command, *prepared],

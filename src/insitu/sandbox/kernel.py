@@ -33,6 +33,13 @@ _CAP_LAST_POSSIBLE = 63
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT = 1, 2, 4, 32
 MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
 
+# The same numbers on every architecture that we run on (include/uapi/asm-generic/unistd.h).
+_SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR = 428, 429, 442
+_OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
+_MOVE_MOUNT_F_EMPTY_PATH = 4
+_AT_FDCWD, _AT_SYMLINK_NOFOLLOW, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x100, 0x1000, 0x8000
+_MOUNT_ATTR_RDONLY, _MOUNT_ATTR_NOSUID, _MOUNT_ATTR_NODEV = 1, 2, 4
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -47,6 +54,46 @@ def setns(descriptor: int, kind: int) -> None:
 def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
     arguments = [os.fsencode(word) for word in (source, target, kind)]
     _check(_libc.mount(*arguments, ctypes.c_ulong(flags), os.fsencode(options)), "mount")
+
+
+def copy_of_tree(source: str) -> int:
+    """A descriptor of what lies at `source` as a mount that is nowhere yet. A link is not followed. Linux 5.2, root."""
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_RECURSIVE | _AT_SYMLINK_NOFOLLOW
+    return _syscall(f"open_tree({source})", _SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(source), flags)
+
+
+def can_attach_trees() -> bool:
+    """Whether `copy_of_tree` and `attach_tree` are there and ours to use."""
+    try:
+        descriptor = copy_of_tree("/")
+    except OSError:
+        return False
+    try:
+        _set_attributes(descriptor, b"", _AT_EMPTY_PATH, _MOUNT_ATTR_RDONLY, 0)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def attach_tree(descriptor: int, target: str, *, read_only: bool) -> None:
+    """Mount a `copy_of_tree` here, private, without set-uid programs and devices. Linux 5.12."""
+    attributes = _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV | (_MOUNT_ATTR_RDONLY if read_only else 0)
+    _set_attributes(descriptor, b"", _AT_EMPTY_PATH | _AT_RECURSIVE, attributes, MS_PRIVATE)
+    to = (_AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
+    _syscall("move_mount", _SYS_MOVE_MOUNT, descriptor, b"", *to)
+
+
+def make_read_only(target: str) -> None:
+    """The mount at `target` alone, not what is mounted below it. Linux 5.12."""
+    _set_attributes(_AT_FDCWD, os.fsencode(target), 0, _MOUNT_ATTR_RDONLY, 0)
+
+
+def _set_attributes(descriptor: int, path: bytes, flags: int, attributes: int, propagation: int) -> None:
+    # struct mount_attr { __u64 attr_set, attr_clr, propagation, userns_fd; }
+    wanted = struct.pack("=4Q", attributes, 0, propagation, 0)
+    _syscall("mount_setattr", _SYS_MOUNT_SETATTR, descriptor, path, flags, wanted, len(wanted))
 
 
 def set_no_new_privileges() -> None:
@@ -86,6 +133,13 @@ def load_filter(program: bytes) -> None:
     # struct sock_fprog { unsigned short len; struct sock_filter *filter; }, with native padding
     wrapper = ctypes.create_string_buffer(struct.pack("@HP", len(program) // 8, ctypes.addressof(instructions)))
     _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(wrapper))
+
+
+def _syscall(name: str, number: int, *arguments: int | bytes) -> int:
+    typed = [ctypes.c_long(each) if isinstance(each, int) else ctypes.c_char_p(each) for each in arguments]
+    found = _libc.syscall(ctypes.c_long(number), *typed)
+    _check(min(found, 0), name)
+    return found
 
 
 def _prctl(option: int, *arguments: int) -> None:

@@ -22,14 +22,12 @@ def make_plan(spec: SandboxSpec, binds: Iterable[str], enforced: Mapping[str, st
         enforced: limit → mechanism; what names `rlimit` is left to init.
     """
     read_only = [mount.target for mount in spec.mounts if not mount.writable]
-    own = [RUN_TARGET] + (["/run/insitu/gate.sock"] if spec.gate_socket else [])
     return {
         "argv": list(spec.argv),
         "env": dict(spec.env),
         "workdir": spec.workdir,
-        "port": spec.forward_port,
-        "gate": spec.gate_socket is not None,
-        "declared": [*binds, *own, *(mount.target for mount in spec.mounts)],
+        "port": spec.gate_port,
+        "declared": [*binds, RUN_TARGET, *(mount.target for mount in spec.mounts)],
         "writable": [*(mount.target for mount in spec.mounts if mount.writable), *SCRATCH_TARGETS],
         "read_only": ["/", *sorted({*read_only, *spec.selftest})],
         "mountinfo": None,
@@ -47,6 +45,16 @@ def send_plan(channel: socket.socket, plan: Mapping[str, Any], descriptors: Sequ
     sent = channel.sendmsg([b"%d\n" % len(data)], [rights])
     assert sent
     channel.sendall(data)
+
+
+def receive_descriptors(channel: socket.socket, size: int, most: int) -> tuple[bytes, list[int]]:
+    """Data, and descriptors that came with it; none of them is left open by an exec, as `socket.recv_fds` leaves them."""
+    data, extra, _, _ = channel.recvmsg(size, socket.CMSG_SPACE(4 * most), socket.MSG_CMSG_CLOEXEC)
+    found = array.array("i")
+    for level, kind, sent in extra:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            found.frombytes(sent[: len(sent) - len(sent) % found.itemsize])
+    return data, list(found)
 
 
 def _rlimits(spec: SandboxSpec, enforced: Mapping[str, str]) -> list[tuple[str, int]]:

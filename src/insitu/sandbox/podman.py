@@ -23,6 +23,7 @@ from insitu.domain.errors import InsituError
 from insitu.sandbox.contract import (
     LABEL,
     Capabilities,
+    Likely,
     SandboxSettings,
     Started,
     failed_to_make,
@@ -47,7 +48,7 @@ _WAYS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
 )
 # What Podman adds to any container, and nobody here needs: each costs time or shows something.
 _WITHOUT = (
-    "--network=none --no-hosts --passwd=false --log-driver=none --sdnotify=ignore --no-healthcheck"
+    "--network=none --no-hosts --passwd=false --http-proxy=false --log-driver=none --sdnotify=ignore --no-healthcheck"
     " --read-only --read-only-tmpfs=false --cap-drop=all --security-opt=no-new-privileges --ipc=private --pid=private"
     " --uts=private --cgroupns=private --hostname=sandbox --workdir=/ --pull=never"
 ).split()
@@ -64,7 +65,7 @@ class PodmanSandbox:
         self._settings = settings
         self._program = shutil.which(settings.podman)
 
-    def prepare(self) -> None:
+    def prepare(self, likely: Likely | None = None) -> None:
         """Nothing can be done ahead."""
 
     def unprepare(self) -> None:
@@ -87,6 +88,7 @@ class PodmanSandbox:
         if self._program is None:
             raise failed_to_make(spec.name, "podman is not installed", "apt install podman")
         try:
+            ends = streams()
             before, after = self._known_way() or self._way(self._version())
             door = Room(room, spec)
             container = door.container()
@@ -107,7 +109,7 @@ class PodmanSandbox:
                     return short(complaints.read().decode(errors="replace"))
 
                 try:
-                    return door.receive_init(container.root, streams(), failed)
+                    return door.receive_init(container.root, ends, failed)
                 except OSError:
                     running.kill()
                     raise

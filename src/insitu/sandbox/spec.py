@@ -22,9 +22,6 @@ from typing import Any, Self
 
 from insitu.domain.errors import InvalidInputError
 
-GATE_TARGET = "/run/insitu/gate.sock"
-"""Where the gate's socket appears inside."""
-
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}", re.ASCII)
 
 
@@ -72,14 +69,12 @@ class SandboxSpec:
     """All that the code sees; nothing is inherited."""
     workdir: str
     mounts: tuple[Mount, ...]
-    gate_socket: Path | None
-    """On this machine; whoever serves it must let `uid` connect (mode 0666 in a folder that is closed)."""
     limits: Limits
     uid: int
     gid: int
     """This machine's ids of the job's code. When the keeper is an ordinary user, its own are used instead."""
-    forward_port: int = 5000
-    """127.0.0.1:<port> inside leads to the gate's socket."""
+    gate_port: int = 0
+    """127.0.0.1:<port> inside is served by whoever has the streams, who is handed the listening socket; 0: by nobody."""
     selftest: tuple[str, ...] = ()
     """Targets that the self-test proves to be read-only by trying to write, beside all read-only mounts."""
     grace_s: float = 10
@@ -114,11 +109,10 @@ class SandboxSpec:
             "env": dict(self.env),
             "workdir": self.workdir,
             "mounts": [{"source": str(m.source), "target": m.target, "writable": m.writable} for m in self.mounts],
-            "gate_socket": str(self.gate_socket) if self.gate_socket else None,
             "limits": {name: getattr(self.limits, name) for name in Limits.__dataclass_fields__},
             "uid": self.uid,
             "gid": self.gid,
-            "forward_port": self.forward_port,
+            "gate_port": self.gate_port,
             "selftest": list(self.selftest),
             "grace_s": self.grace_s,
         }
@@ -129,12 +123,10 @@ class SandboxSpec:
         try:
             fields = dict(given)
             mounts = tuple(Mount(Path(m["source"]), m["target"], bool(m["writable"])) for m in fields.pop("mounts"))
-            gate_socket = fields.pop("gate_socket")
             return cls(
                 rootfs=Path(fields.pop("rootfs")),
                 argv=tuple(fields.pop("argv")),
                 mounts=mounts,
-                gate_socket=Path(gate_socket) if gate_socket else None,
                 limits=Limits(**fields.pop("limits")),
                 selftest=tuple(fields.pop("selftest")),
                 **fields,

@@ -31,6 +31,7 @@ from insitu.sdk.config import Login, UserFolders, load_login, load_or_make_key
 from insitu.sdk.submit import PreparedJob, prepare_job
 from insitu.sdk.transport import MissingBlobsError, Transport
 from insitu.wire.deployments import DeployedModel, ServingResources, sign_deployment
+from insitu.wire.envelopes import Envelope
 from insitu.wire.keys import SigningKey
 from insitu.wire.people import (
     AliasRequest,
@@ -44,6 +45,7 @@ from insitu.wire.people import (
     JobView,
     KeyRequest,
     LogLine,
+    MeterView,
     MetricPoint,
     ModelVersionView,
     NewSite,
@@ -244,6 +246,10 @@ class Client:
         query = urlencode([*(("verdict", verdict) for verdict in verdicts), ("limit", limit)])
         return self._list(f"/api/v1/releases?{query}", ReleaseView)
 
+    def meter(self, job_id: str) -> MeterView:
+        """What of this job has left its site so far, channel by channel."""
+        return MeterView.model_validate(self._http.call("GET", f"/api/v1/jobs/{_part(job_id)}/meter"))
+
     def egress(self, job_id: str) -> list[EgressItem]:
         """What of this job reached the hub. The site's ledger is the record."""
         return self._list(f"/api/v1/jobs/{_part(job_id)}/egress", EgressItem)
@@ -327,6 +333,11 @@ class Client:
             hint=f"versions: {', '.join(str(one.version) for one in versions) or 'none'}; see `insitu model list`",
         )
 
+    def model_statement(self, name: str, version: int) -> Envelope:
+        """What the site signed when it let this version out: an in-toto statement, unverified."""
+        path = f"/api/v1/models/{_part(name)}/versions/{version}/statement"
+        return Envelope.model_validate(self._http.call("GET", path))
+
     def tag_model(self, name: str, version: int, key: str, value: str) -> ModelVersionView:
         return ModelVersionView.model_validate(
             self._http.call(
@@ -368,18 +379,22 @@ class Client:
     # -- deployments ---------------------------------------------------------------------------------------------------
 
     def deploy(
-        self, name: str, *, model: ModelVersionView, image: ImageView, site: str, port: int | None = None
+        self, name: str, *, model: ModelVersionView, image: ImageView | None, site: str, port: int | None = None
     ) -> DeploymentView:
-        """Sign a deployment of an image at a site and hand it to the hub."""
+        """Sign a deployment at a site and hand it to the hub.
+
+        Args:
+            image: of the model; None for a resident one, whose site assembles the service.
+        """
         before = next((one for one in self.deployments() if one.name == name), None)
         envelope = sign_deployment(
             name=name,
             site=site,
             revision=(before.revision if before else 0) + 1,
             model=DeployedModel(name=model.name, version=model.version, digest=model.digest),
-            image=Digest(image.digest),
-            base=image.base,
-            lock=image.lock,
+            image=Digest(image.digest) if image else None,
+            base=image.base if image else model.tags.get("insitu.base", ""),
+            lock=image.lock if image else model.tags.get("insitu.lock", ""),
             port=port,
             resources=ServingResources(),
             submitter=self._name(),

@@ -81,7 +81,7 @@ def prepare_job(
         )
     folder = (path.parent / job.code).resolve()
     progress("reading the code folder")
-    code = snapshot(folder)
+    code = snapshot(folder, without=path)
     blobs: dict[str, bytes] = {digest_of(code): code}
     targets: list[Target] = []
     for base, python, platform in sorted(bases):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from insitu.domain.digests import Digest, digest_of
@@ -11,6 +11,7 @@ from insitu.wire.envelopes import Envelope
 from insitu.wire.job_file import parse_job_document
 from insitu.wire.jobs import DatasetPin, Target, sign_job
 from insitu.wire.keys import SigningKey
+from insitu.wire.run_envelopes import RunEnvelopeDocument, allow_job, sign_run_envelope
 
 A_BASE = digest_of(b"a base")
 A_LOCK = digest_of(b"a lock")
@@ -56,6 +57,36 @@ def a_signed_job(
     )
 
 
+def a_run_envelope(
+    site_key: SigningKey, signer: SigningKey, *, document: dict[str, Any] | None = None, **changes: Any
+) -> RunEnvelopeDocument:
+    """What covers the job of `a_signed_job(signer, document=document)` at the site with that key. `changes` replace fields."""
+    allowed = allow_job(
+        parse_job_document(document or a_job_document()),
+        code=A_CODE,
+        locks=[A_LOCK],
+        versions={"wdbc": 1},
+        site="leeds",
+        site_key=site_key.fingerprint,
+        who={"alice": signer.fingerprint},
+        runs=20,
+        now=NOON,
+        expires_at=NOON + timedelta(days=30),
+    )
+    return RunEnvelopeDocument.model_validate({**allowed.model_dump(), **changes})
+
+
+def a_signed_run_envelope(
+    site_key: SigningKey,
+    signer: SigningKey,
+    reviewer: SigningKey,
+    *,
+    document: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Envelope:
+    return sign_run_envelope(a_run_envelope(site_key, signer, document=document, **changes), reviewer)
+
+
 def a_signed_deployment(key: SigningKey, *, now: datetime = NOON, **changes: Any) -> Envelope:
     fields: dict[str, Any] = {
         "name": "screening",
@@ -83,7 +114,8 @@ def a_policy_text(signer: SigningKey, *, reviewer: SigningKey | None = None, **c
         "release": (
             "{metrics: {digits: 4, max_count: 5000, per_second: 5000}, params: {max_bytes: 8kB}, "
             "logs: {mode: scanned, max_bytes: 256kB}, errors: type-and-frames, "
-            "models: {formats: [skops], trusted_types: [], known_rows: 0, max_bytes: 5MB, otherwise: held}, "
+            "models: {formats: [skops, safetensors, onnx, json], trusted_types: [], known_rows: 0, max_bytes: 5MB, "
+            "ceiling: 256kB, free_ceiling: 64kB, otherwise: held}, "
             "files: {formats: [csv, json], max_bytes: 1MB, otherwise: held}}"
         ),
         "budget": "{per_job: 5MB, per_dataset_per_month: 100MB, per_submitter_per_month: 50MB}",

@@ -50,7 +50,11 @@ class DeploymentDocument(BaseModel):
     site: str
     revision: int = Field(ge=1)
     model: DeployedModel
-    image: str = Field(pattern=_DIGEST, description="of the image's manifest")
+    image: str | None = Field(
+        default=None,
+        pattern=_DIGEST,
+        description="of the image's manifest; none: a resident model, assembled at its site",
+    )
     base: str = Field(pattern=_DIGEST)
     lock: str = Field(pattern=_DIGEST)
     port: int | None = Field(
@@ -79,7 +83,7 @@ def sign_deployment(
     site: str,
     revision: int,
     model: DeployedModel,
-    image: Digest,
+    image: Digest | None,
     base: str,
     lock: str,
     port: int | None,

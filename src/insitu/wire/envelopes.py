@@ -67,7 +67,7 @@ def _encoding(payload_type: str, payload: bytes) -> bytes:
 
 def seal(payload_type: str, document: BaseModel, key: SigningKey) -> Envelope:
     """`document` as canonical JSON, signed with `key`."""
-    payload = rfc8785.dumps(document.model_dump(mode="json"))
+    payload = rfc8785.dumps(document.model_dump(mode="json", by_alias=True))
     signature = key.sign(_encoding(payload_type, payload))
     return Envelope(
         payload=base64.b64encode(payload).decode(),

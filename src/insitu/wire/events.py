@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from insitu.domain.jobs import FailureClass, JobState
 from insitu.domain.outputs import Verdict
+from insitu.domain.reviews import ReviewVerdict
 
 MAX_EVENTS = 1000
 LOCAL_RUN = ""  # the job's own run, as opposed to a child run that the script started
@@ -27,7 +28,7 @@ class _Event(BaseModel):
 
 
 class StateEvent(_Event):
-    """The attempt changed state. Reasons are words of ours, never of the job."""
+    """The attempt changed state. Reasons are words of ours, never of the job: its exit code stays at the site."""
 
     kind: Literal["state"] = "state"
     state: JobState
@@ -38,7 +39,7 @@ class StateEvent(_Event):
     measure: str = Field(default="", max_length=200)
     limit: str = Field(default="", max_length=200)
     hint: str = Field(default="", max_length=500)
-    exit_code: int | None = None
+    room_bytes: int | None = Field(default=None, ge=0, description="what the job may send in all, if the site tells")
 
 
 class MetricEvent(_Event):
@@ -111,7 +112,8 @@ class DecisionEvent(_Event):
     not_checked: list[str] = Field(default_factory=list[str], max_length=40)
     size_bytes: int = Field(default=0, ge=0)
     digest: str = Field(default="", max_length=80)
-    reason: str = Field(default="", max_length=500)  # a steward's, when one decided
+    review: ReviewVerdict | Literal[""] = ""  # what reviewers said, when they decided
+    reason: str = Field(default="", max_length=500)  # theirs, as they wrote it
 
 
 Event = Annotated[

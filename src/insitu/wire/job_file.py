@@ -78,6 +78,13 @@ class Output(_Strict):
     type: OutputType = OutputType.URI_FOLDER
     register_as: str | None = Field(default=None, alias="register")
     max_bytes: ByteCount | None = None
+    predict: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$",
+        max_length=200,
+        description="module:function of the job's code that predicts with this model: "
+        "called with the model's folder and a file of rows, it returns one answer a row",
+    )
 
 
 class Resources(_Strict):
@@ -170,8 +177,10 @@ def parse_job_document(document: Mapping[str, Any]) -> JobFile:
     for output in job.outputs.values():
         if output.register_as is not None:
             check_name(output.register_as, what="model")
-            if output.type is not OutputType.MLFLOW_MODEL:
-                raise InvalidInputError("only an output of type mlflow_model can be registered", code="job-file")
+            if output.type not in (OutputType.MLFLOW_MODEL, OutputType.CUSTOM_MODEL):
+                raise InvalidInputError(
+                    "only an output of type mlflow_model or custom_model can be registered", code="job-file"
+                )
     _check_references(job)
     return job
 

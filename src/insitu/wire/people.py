@@ -156,7 +156,8 @@ class OutputView(_View):
     measure: str = ""
     limit: str = ""
     hint: str = ""
-    reason: str = ""
+    review: str = Field(default="", description="what reviewers said, when they decided")
+    reason: str = Field(default="", description="theirs, as they wrote it")
     findings: list[dict[str, str]] = Field(default_factory=list[dict[str, str]])
     not_checked: list[str] = Field(default_factory=list[str])
     size_bytes: int = 0
@@ -180,7 +181,6 @@ class JobView(_View):
     code: str = ""
     lock: str = ""
     base: str = ""
-    exit_code: int | None = None
     failure: str = ""
     cancel_requested: bool = False
     created_at: AwareDatetime
@@ -222,6 +222,24 @@ class MetricPoint(_View):
     run: str = ""
 
 
+class ChannelView(_View):
+    """What left by one channel: `metric`, `param`, `tag`, `run`, `log` or `file`."""
+
+    channel: str
+    entries: int
+    left_bytes: int
+
+
+class MeterView(_View):
+    """What left a site for a job so far, as the hub received it."""
+
+    job_id: str
+    state: JobState
+    channels: list[ChannelView] = Field(default_factory=list[ChannelView])
+    left_bytes: int = 0
+    room_bytes: int | None = Field(default=None, description="what the job may send in all, if its site tells it")
+
+
 class EgressItem(_View):
     """One thing that reached the hub, as the hub saw it; the site's ledger is the record."""
 
@@ -247,6 +265,7 @@ class ModelVersionView(_View):
     site: str = ""
     created_at: AwareDatetime | None = None
     size_bytes: int = 0
+    resident: str = Field(default="", description="the site at which it may be used; elsewhere it is refused")
 
 
 class TagRequest(_Request):

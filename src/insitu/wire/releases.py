@@ -1,7 +1,9 @@
-"""A released output on its way: named and digested file by file, under the site's signature.
+"""A released output on its way: named and digested file by file, in a statement under the site's signature.
 
-`seal_release` takes what the gate let out; `open_release` at the hub gives a
-`VerifiedRelease`, the only thing that is admitted.
+`seal_release` takes what the gate let out; `open_release` gives a
+`VerifiedRelease`, the only thing that the hub admits and a site deploys. On the
+wire it is an in-toto statement (`statements.py`), so it stays checkable by
+others wherever the files go.
 """
 
 from __future__ import annotations
@@ -19,8 +21,7 @@ from insitu.domain.outputs import OutputType
 from insitu.wire.envelopes import Envelope, open_envelope, seal
 from insitu.wire.keys import SigningKey
 from insitu.wire.names import explain
-
-RELEASE_TYPE = "application/vnd.insitu.release.v1+json"
+from insitu.wire.statements import RELEASE_PREDICATE, STATEMENT_TYPE, Statement, subjects_of
 
 _DIGEST = r"^sha256:[0-9a-f]{64}$"
 
@@ -72,8 +73,17 @@ def files_digest(files: Sequence[ReleasedFile]) -> Digest:
     return digest_of(rfc8785.dumps([list(row) for row in listing]))
 
 
+def statement_of(document: ReleaseDocument) -> Statement:
+    """The in-toto statement that a release is: its files as subjects, the rest as what is said of them."""
+    return Statement(
+        subject=subjects_of({file.path: file.digest for file in document.files}),
+        predicateType=RELEASE_PREDICATE,
+        predicate=document.model_dump(mode="json"),
+    )
+
+
 def seal_release(document: ReleaseDocument, key: SigningKey) -> Envelope:
-    return seal(RELEASE_TYPE, document, key)
+    return seal(STATEMENT_TYPE, statement_of(document), key)
 
 
 def open_release(envelope: Envelope, *, site_key: str) -> VerifiedRelease:
@@ -81,17 +91,19 @@ def open_release(envelope: Envelope, *, site_key: str) -> VerifiedRelease:
 
     Raises:
         SignatureError: it is not what the site's key signed.
-        InvalidInputError: what was signed is no release, or its digest isn't that of its files.
+        InvalidInputError: what was signed is no release.
+        IntegrityError: its digest or its subjects aren't those of its files.
     """
-    verified = open_envelope(envelope, RELEASE_TYPE, {site_key})
+    verified = open_envelope(envelope, STATEMENT_TYPE, {site_key})
     try:
-        document = ReleaseDocument.model_validate(verified.payload)
+        statement = Statement.model_validate(verified.payload)
+        document = ReleaseDocument.model_validate(statement.predicate)
     except ValidationError as exc:
         raise explain(exc, ReleaseDocument, what="release", code="release-document") from exc
-    if files_digest(document.files) != document.digest:
+    if files_digest(document.files) != document.digest or statement != statement_of(document):
         raise IntegrityError(
             f"the release of {document.output!r} is not what its digest says",
             code="release-digest",
-            why="the digest over its files does not match",
+            why="the digest over its files, or the statement's subject, does not match",
         )
     return VerifiedRelease(document=document, envelope=envelope)

@@ -16,7 +16,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from insitu.domain.jobs import JobState
 from insitu.wire.envelopes import Envelope
 
-PROTOCOL = 1
+PROTOCOL = 2
+
+_DIGEST = r"^sha256:[0-9a-f]{64}$"
 
 
 class _Message(BaseModel):
@@ -76,11 +78,19 @@ class DeploymentReport(_Message):
 
 
 class HeadReport(_Message):
-    """The ledger's head, signed by the site's key."""
+    """The ledger's head, signed by the site's key, or by the hub's."""
 
     entries: int = Field(ge=0)
-    hash: str
-    signature: str = Field(max_length=128)  # base64 Ed25519 over "insitu-head/1\n<site>\n<entries>\n<hash>"
+    hash: str = Field(pattern=_DIGEST, description="of the last entry")
+    root: str = Field(pattern=_DIGEST, description="of the Merkle tree over all entries")
+    signature: str = Field(max_length=128, description="base64 Ed25519 over head_message")
+
+
+class HeadProof(_Message):
+    """That a ledger begins with the head that the hub countersigned before (RFC 9162, 2.1.4)."""
+
+    since: int = Field(ge=0, description="entries of that head")
+    steps: list[str] = Field(max_length=128, description="hashes in hex")
 
 
 class SyncRequest(_Message):
@@ -95,6 +105,7 @@ class SyncRequest(_Message):
     attempts: list[AttemptReport] = Field(default_factory=list[AttemptReport], max_length=1000)
     deployments: list[DeploymentReport] = Field(default_factory=list[DeploymentReport], max_length=100)
     head: HeadReport | None = None
+    head_proof: HeadProof | None = Field(default=None, description="left out while the hub has no head of this site")
     revision: str = Field(default="", max_length=80, description="of the last reply that the agent has acted on")
     wait_s: float = Field(default=0, ge=0, le=60)
 
@@ -142,6 +153,6 @@ class ReleaseReply(_Message):
     version: int | None = None
 
 
-def head_message(site: str, entries: int, hash_: str) -> bytes:
+def head_message(site: str, entries: int, hash_: str, root: str) -> bytes:
     """The bytes that a site signs and the hub countersigns."""
-    return f"insitu-head/1\n{site}\n{entries}\n{hash_}".encode()
+    return f"insitu-head/2\n{site}\n{entries}\n{hash_}\n{root}".encode()

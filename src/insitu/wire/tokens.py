@@ -10,6 +10,7 @@ import base64
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from insitu.domain.errors import AuthenticationError, SignatureError
 from insitu.wire.keys import SigningKey, VerifyKey
@@ -56,18 +57,25 @@ def check_agent_token(token: str, key: VerifyKey, *, now: datetime) -> AgentClai
     Raises:
         AuthenticationError: it isn't.
     """
-    claims = _read(token)
-    signed, _, signature = token.rpartition(".")
-    try:
-        key.check(_decode(signature), signed.encode())
-    except SignatureError as exc:
-        raise AuthenticationError("the agent's token is not signed by the key that joined", code="agent-key") from exc
+    claims = _signed_claims(token, key)
     if not claims.issued_at - _SLACK <= now < claims.expires_at + _SLACK:
         raise AuthenticationError(
             "the agent's token is not valid now",
             code="agent-token-time",
             hint="compare the clocks of hub and site",
         )
+    return claims
+
+
+@lru_cache(maxsize=4096)
+def _signed_claims(token: str, key: VerifyKey) -> AgentClaims:
+    """The claims of a token that `key` signed. Remembered, as an agent shows one token for minutes; a refusal is not."""
+    claims = _read(token)
+    signed, _, signature = token.rpartition(".")
+    try:
+        key.check(_decode(signature), signed.encode())
+    except SignatureError as exc:
+        raise AuthenticationError("the agent's token is not signed by the key that joined", code="agent-key") from exc
     return claims
 
 

@@ -91,7 +91,9 @@ def test_a_stale_or_premature_signature_is_refused(moved: timedelta, code: str) 
     assert caught.value.code == code
 
 
-def _check_deployment(*, released: bool = True, running: dict[str, int] | None = None, **changes: Any) -> None:
+def _check_deployment(
+    *, released: bool = True, resident: bool = False, running: dict[str, int] | None = None, **changes: Any
+) -> None:
     policy = load_policy(a_policy_text(ALICE))
     deployment = open_deployment(a_signed_deployment(ALICE, **changes), signers={"alice": policy.signers["alice"]})
     check_may_deploy(
@@ -100,6 +102,7 @@ def _check_deployment(*, released: bool = True, running: dict[str, int] | None =
         site="leeds",
         running=running or {},
         entry_of_release=lambda _: 3 if released else None,
+        entry_of_resident=lambda _: 4 if resident else None,
     )
 
 
@@ -107,9 +110,15 @@ def test_a_deployment_of_a_model_that_this_site_released_may_run() -> None:
     _check_deployment()
 
 
+def test_a_model_that_is_resident_here_may_be_served_without_an_image() -> None:
+    _check_deployment(released=False, resident=True, image=None)
+
+
 @pytest.mark.parametrize(
     ("arguments", "rule"),
     [
+        ({"image": None}, "image"),
+        ({"released": False, "image": None}, "model"),
         ({"site": "turin"}, "site"),
         ({"base": digest_of(b"another")}, "bases"),
         ({"released": False}, "model"),

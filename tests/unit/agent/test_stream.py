@@ -63,6 +63,7 @@ def open_stream(tmp_path: Path, site: tuple[Store, Ledger]) -> Open:
             ledger=ledger,
             link=link,  # type: ignore[arg-type] - the fake has the one call that a stream makes
             may_spend=lambda about, size: ledger.spending.of_job(about.job_id) + size <= room,
+            has_policy=lambda: True,
             clock=lambda: NOON,
             acked=row.acked,
         )

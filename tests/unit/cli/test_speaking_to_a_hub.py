@@ -151,11 +151,10 @@ def test_lines_of_the_job_are_results_and_the_rest_stands_beside_them(hub, capsy
         "name": "job",
         "state": "failed",
         "failure": "script",
-        "exit_code": 7,
         "created_at": WHEN,
     }
     with session.hub() as client:
-        assert following.follow(client, "j-1", Output()) == 7
+        assert following.follow(client, "j-1", Output()) == 1
     captured = capsys.readouterr()
     assert captured.out.startswith("epoch 1\n")
     assert "auc = 0.5" in captured.err

@@ -137,6 +137,7 @@ def judge_one(
     policy: str = DEFAULT_POLICY_TEXT,
     contract: ReleaseContract | None = None,
     limits: JudgeLimits | None = None,
+    in_envelope: bool = True,  # the default policy holds every model of code that no run envelope covers
 ) -> Decision:
     out_dir.mkdir(parents=True, exist_ok=True)
     request = JudgeRequest(
@@ -147,5 +148,6 @@ def judge_one(
         lock_packages=PACKAGES,
         out_dir=out_dir,
         limits=limits or JudgeLimits(),
+        in_envelope=in_envelope,
     )
     return judge(request).decisions[0]

@@ -5,9 +5,11 @@ import pytest
 from insitu.domain.errors import DeniedError
 from insitu.domain.outputs import Finding, OutputContract, OutputType, ReleaseContract, Verdict
 from insitu.gate.budget import Spent, check_can_spend, over_budget
+from insitu.gate.canonical import Leaves
 from insitu.gate.checks import CHECKS
 from insitu.gate.decide import decide, manifest_digest
 from insitu.gate.policy import BudgetRules, load_policy
+from insitu.gate.structures import Structures
 from insitu.gate.subject import RowsSeen, Subject, Terms
 
 MODEL = OutputType.MLFLOW_MODEL
@@ -106,6 +108,78 @@ def test_types_beyond_the_safe_list_and_the_policys_are_held():
     )
     assert decided(subject(types=frozenset({"__main__.Ada"}))).measure == "1 types"
     assert decided(subject(loaders=frozenset({"MethodNode"}))).measure == "nodes that call functions"
+
+
+CEILINGS = POLICY.replace("otherwise: held", "otherwise: held, ceiling: 10kB, free_ceiling: 1kB", 1)
+
+
+@pytest.mark.parametrize(
+    ("in_envelope", "carries", "limit"),
+    [
+        (True, 10_000, ""),
+        (True, 10_001, "10 kB in a run envelope"),
+        (False, 1_000, ""),
+        (False, 1_001, "1 kB without a run envelope"),
+    ],
+)
+def test_what_a_model_could_carry_stays_below_the_ceiling(in_envelope, carries, limit):
+    terms = Terms(load_policy(CEILINGS).release, ReleaseContract(), in_envelope=in_envelope)
+    decision = decide(subject(ceiling_bytes=carries), terms)
+    assert decision.ceiling_bytes == carries
+    assert (decision.verdict, decision.limit) == ((Verdict.HELD, limit) if limit else (Verdict.RELEASED, ""))
+    if limit:
+        assert decision.rule == "ceiling"
+        assert ("envelope" in decision.hint) is not in_envelope
+
+
+def test_without_a_ceiling_in_the_policy_no_model_leaves_by_itself_and_files_do():
+    assert decided(subject(ceiling_bytes=1)).rule == "ceiling"
+    assert decided(subject(OutputType.URI_FILE, ceiling_bytes=90)).verdict is Verdict.RELEASED
+
+
+@pytest.mark.parametrize(
+    ("leaves", "rows", "measure"),
+    [
+        (Leaves(5, 9), 0, "a leaf of 9 rows"),
+        (Leaves(5, 10), 50, ""),
+        (Leaves(6, 10), 59, "a tree of 6 leaves over at most 59 rows"),
+        (Leaves(6, None), 60, ""),
+        (Leaves(6, None), 0, ""),
+    ],
+)
+def test_leaves_stand_for_groups(leaves, rows, measure):
+    decision = decided(subject(leaves=leaves, rows=(RowsSeen(0, rows),) if rows else ()))
+    assert (decision.rule, decision.measure) == (("small-leaves", measure) if measure else ("clean", ""))
+
+
+@pytest.mark.parametrize(
+    ("structures", "rule"),
+    [
+        (Structures(rows_kept="an array as long as the dataset", where="array 1"), "stored-rows"),
+        (Structures(extremes=3), "extremes"),
+        (Structures(rare_words=1), "vocabulary"),
+        (Structures(words=201), "vocabulary"),
+        (Structures(words=200), "clean"),
+    ],
+)
+def test_what_keeps_rows_by_construction_is_held(structures, rule):
+    assert decided(subject(structures=structures)).rule == rule
+
+
+def test_tables_may_have_many_words_and_none_of_a_few_rows():
+    assert decided(subject(OutputType.URI_FILE, structures=Structures(words=900))).verdict is Verdict.RELEASED
+    assert decided(subject(OutputType.URI_FILE, structures=Structures(rare_words=1))).rule == "vocabulary"
+
+
+def test_counts_of_a_few_are_not_released():
+    decision = decided(subject(OutputType.URI_FILE, small_groups=2))
+    assert (decision.rule, decision.measure) == ("small-groups", "2 counts below 10")
+
+
+def test_an_output_is_no_more_files_than_the_policy_allows():
+    many = {f"{at}.json": b"1" for at in range(21)}
+    assert decided(subject(OutputType.URI_FOLDER, canonical=many)).rule == "file-count"
+    assert decided(subject(OutputType.URI_FOLDER, canonical={f"{at}.json": b"1" for at in range(20)})).rule == "clean"
 
 
 def test_a_format_that_is_not_listed_is_not_released():

@@ -94,6 +94,7 @@ def test_the_process_answers_one_request_with_one_line(tmp_path, wdbc_index, nei
         (wdbc_index,),
         PACKAGES,
         tmp_path / "out",
+        in_envelope=True,
     )
     assert parse_judge_request(judge_request_json(request)) == request
     done = subprocess.run(
@@ -165,7 +166,7 @@ def test_an_empty_reply_has_no_decisions():
 def test_an_index_that_cannot_be_read_holds_everything(tmp_path, honest):
     decision = judge_one(model_folder(tmp_path / "m", honest), tmp_path / "nowhere", tmp_path / "out")
     assert (decision.verdict, decision.rule) == (Verdict.HELD, "not-checked")
-    assert decision.not_checked == ("rows-in-model", "rows-in-text")
+    assert decision.not_checked == ("rows-in-model", "rows-in-text", "known-content")
 
 
 def test_a_job_without_data_has_no_rows_to_keep(tmp_path, honest):

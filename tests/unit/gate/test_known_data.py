@@ -155,7 +155,7 @@ def damage(folder: Path, part: str) -> None:
     if part == "rows":
         meta["rows"] = 99
     elif part == "format":
-        meta["format"] = 2
+        meta["format"] = 1  # of an older version
     elif part == "columns":
         del meta["columns"]
     (folder / "meta.json").write_text(json.dumps(meta))

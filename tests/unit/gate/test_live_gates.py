@@ -6,7 +6,10 @@ import datetime as dt
 import pytest
 
 from insitu.domain.outputs import Verdict
+from insitu.gate.code_words import CodeWords
 from insitu.gate.encoded_text import encoded_run
+from insitu.gate.live_evidence import LiveEvidence
+from insitu.gate.metric_names import MetricNames
 from insitu.gate.metrics import MetricGate, round_significant
 from insitu.gate.names import NameGate, objection_to
 from insitu.gate.params import ParamGate
@@ -15,8 +18,13 @@ from insitu.gate.policy import MetricRules, ParamRules
 AT = dt.datetime(2026, 11, 23, 12, 0, 0, tzinfo=dt.UTC)
 
 
-def gate(*declared: str, digits: int = 4, max_count: int = 100, per_second: int = 50) -> MetricGate:
-    return MetricGate(MetricRules(digits=digits, max_count=max_count, per_second=per_second), declared)
+CODE = CodeWords({"train.py": 10}, frozenset({"score_of_ward", "layer7", "500"}))
+
+
+def gate(*declared: str, known=(), digits: int = 4, max_count: int = 100, per_second: int = 50) -> MetricGate:
+    evidence = LiveEvidence(known)
+    rules = MetricRules(digits=digits, max_count=max_count, per_second=per_second, max_names=64)
+    return MetricGate(rules, MetricNames(declared, evidence, most=64, code=lambda: CODE), evidence)
 
 
 def test_a_declared_metric_leaves_rounded():
@@ -57,10 +65,23 @@ def test_a_pattern_lets_no_encoded_names_through(name, rule):
 
 
 def test_a_pattern_lets_only_so_many_names_through():
-    metrics = gate("m*", max_count=1000, per_second=1000)
-    left = sum(metrics.decide(f"m{number}", 1.0, 0, AT).leaves for number in range(200))
-    assert left == 64
-    assert metrics.decide("m1999", 1.0, 0, AT).rule == "name-count"
+    metrics = gate("fold*", max_count=1000, per_second=1000)
+    names = [f"fold{fold}_step{step}" for fold in range(20) for step in range(20)]
+    assert sum(metrics.decide(name, 1.0, 0, AT).leaves for name in names) == 64
+    assert metrics.decide("fold20", 1.0, 0, AT).rule == "name-count"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["m_validAUC", "m_score_of_ward_12", "m_layer7_grad_norm", "m_precision_at_500", "m_mean_test_f1_macro", "m_x"],
+)
+def test_names_under_a_pattern_are_words_of_the_field_or_of_the_code(name):
+    assert gate("m_*").decide(name, 1.0, 0, AT).leaves
+
+
+@pytest.mark.parametrize("name", ["m_kqzvh", "m_ada_lovelace", "m_1799", "m_1_2_3", "m_ab_cd", "m_loss" + "_loss" * 9])
+def test_other_words_and_numbers_in_names_stay(name):
+    assert gate("m_*").decide(name, 1.0, 0, AT).rule == "name-words"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -68,9 +89,35 @@ def test_what_is_no_number_is_kept(value):
     assert gate("auc").decide("auc", value, 0, AT).rule == "not-finite"
 
 
+@pytest.mark.parametrize("value", [1e12, -1e300])
+def test_what_is_too_large_to_be_a_measurement_is_kept_and_next_to_nothing_is_nothing(value):
+    assert gate("auc").decide("auc", value, 0, AT).rule == "value-range"
+    assert gate("auc").decide("auc", 1e-300, 0, AT).value == 0.0
+
+
 @pytest.mark.parametrize("step", [-1, 10_000_001, 2**60])
 def test_a_step_that_spells_something_is_kept(step):
     assert gate("auc").decide("auc", 1.0, step, AT).rule == "step-range"
+
+
+def test_steps_that_count_leave_in_every_run_and_begin_anew():
+    metrics = gate("loss", max_count=1000)
+    steps = [*range(0, 500, 50), 487, *range(0, 100, 10)]
+    assert all(metrics.decide("loss", 1.0, step, AT, run=run).leaves for run in ("", "r1") for step in steps)
+
+
+def test_steps_that_spell_something_stay():
+    metrics = gate("loss", max_count=1000)
+    steps = [sum(range(7, 7 + gap)) for gap in range(1, 60)]
+    assert sum(metrics.decide("loss", 1.0, step, AT).leaves for step in steps) <= 12
+    assert metrics.decide("loss", 1.0, 3, AT).rule == "step-pattern"
+
+
+def test_what_values_could_carry_is_known():
+    metrics = gate("auc")
+    assert metrics.carried_bytes == 0
+    assert all(metrics.decide("auc", step / 7, step, AT).leaves for step in range(80))
+    assert metrics.carried_bytes == 226
 
 
 def test_more_values_than_allowed_are_refused():
@@ -80,21 +127,21 @@ def test_more_values_than_allowed_are_refused():
 
 
 def test_more_values_a_second_than_allowed_are_kept_and_a_clock_that_steps_back_gains_nothing():
-    metrics = gate("auc", per_second=2)
-    assert [metrics.decide("auc", 1.0, step, AT).leaves for step in range(3)] == [True, True, False]
-    assert metrics.decide("auc", 1.0, 3, AT - dt.timedelta(seconds=5)).rule == "metric-rate"
-    assert metrics.decide("auc", 1.0, 4, AT + dt.timedelta(seconds=1)).leaves
+    metrics = gate("auc", per_second=1)
+    assert [metrics.decide("auc", 1.0, step, AT).leaves for step in range(61)] == [True] * 60 + [False]
+    assert metrics.decide("auc", 1.0, 60, AT - dt.timedelta(seconds=5)).rule == "metric-rate"
+    assert metrics.decide("auc", 1.0, 60, AT + dt.timedelta(seconds=1)).leaves
 
 
 def test_names_are_scanned_for_cells_of_one_row(wdbc_known):
-    names = NameGate([wdbc_known])
+    names = NameGate(LiveEvidence([wdbc_known]))
     assert names.objection_to("loss 17.99 10.38 122.8 1001.0") == "rows-in-name"
     assert names.objection_to("loss") == ""
     assert names.objection_to("loss") == ""
 
 
 def test_only_so_many_names_leave():
-    names = NameGate(max_names=2)
+    names = NameGate(LiveEvidence(()), max_names=2)
     assert [names.objection_to(name) for name in ("a", "b", "c", "a")] == ["", "", "name-count", ""]
 
 
@@ -110,8 +157,8 @@ def test_odd_characters_stay(name):
     assert objection_to(name) == "name-characters"
 
 
-def params(max_bytes: int = 1000, **options) -> ParamGate:
-    return ParamGate(ParamRules(max_bytes=max_bytes), **options)
+def params(max_bytes: int = 1000, known=()) -> ParamGate:
+    return ParamGate(ParamRules(max_bytes=max_bytes), LiveEvidence(known))
 
 
 def test_parameters_leave_within_their_budget():

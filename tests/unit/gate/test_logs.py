@@ -1,6 +1,7 @@
 """Log lines and tracebacks."""
 
 import base64
+import datetime as dt
 import json
 import traceback
 from typing import Any
@@ -8,19 +9,40 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from insitu.gate.logs import LogBudget, LogGate
+from insitu.gate.code_words import CodeWords
+from insitu.gate.live_evidence import LiveEvidence
+from insitu.gate.logs import LineOutcome, LogBudget, LogGate
 from insitu.gate.policy import LogRules, ReleaseRules
 from insitu.gate.text_evidence import TextScan, rows_in_text
 from insitu.gate.tracebacks import TracebackFilter
 from tests.unit.gate.gate_world import known_of, wdbc
 
+AT = dt.datetime(2026, 11, 23, 12, 0, 0, tzinfo=dt.UTC)
+CODE = CodeWords({"train.py": 400, "b.py": 9}, frozenset({"inner", "main", "NoSuchPatient"}))
 
-def gate(known=(), mode: Any = "scanned", errors: Any = "type-and-frames", max_bytes=100_000) -> LogGate:
+
+class AskedLineByLine:
+    """The gate of one stream, asked for one line at a time."""
+
+    def __init__(self, gate: LogGate) -> None:
+        self._gate = gate
+
+    def line(self, text: str) -> LineOutcome:
+        return self._gate.lines([text], AT)[0]
+
+    def end(self) -> tuple[str, ...]:
+        return self._gate.end()
+
+
+def gate(
+    known=(), mode: Any = "scanned", errors: Any = "type-and-frames", max_bytes=100_000, budget: LogBudget | None = None
+) -> AskedLineByLine:
     rules = ReleaseRules(logs=LogRules(mode=mode, max_bytes=max_bytes), errors=errors)
-    return LogGate(rules, known, LogBudget(max_bytes))
+    evidence = LiveEvidence(known)
+    return AskedLineByLine(LogGate(rules, evidence, budget or LogBudget(max_bytes), code=lambda: CODE))
 
 
-def lines_that_leave(log: LogGate, text: str) -> list[str]:
+def lines_that_leave(log: AskedLineByLine, text: str) -> list[str]:
     left = [line for each in text.splitlines() for line in log.line(each).released]
     return [*left, *log.end()]
 
@@ -105,9 +127,8 @@ def test_lines_that_hide_something_are_held(text, held_by):
 
 
 def test_the_budget_is_one_for_all_streams():
-    rules = ReleaseRules(logs=LogRules(mode="scanned", max_bytes=10))
     budget = LogBudget(10)
-    out, err = LogGate(rules, (), budget), LogGate(rules, (), budget)
+    out, err = gate(budget=budget), gate(budget=budget)
     assert out.line("12345").released
     assert err.line("12345").held_by == "log-budget"
     assert err.line("123").released
@@ -186,19 +207,93 @@ def test_names_in_a_traceback_are_looked_at():
     left = lines_that_leave(gate(), text)
     assert left == [
         "Traceback, the script's own frames:",
-        '  File "a file of the script", line 3',
+        "  a frame that is not in the script's signed code",
         '  File "b.py", line 4',
         "an exception (its type stays at the site): the message stays at the site",
     ]
 
 
 def test_only_so_many_frames_and_bytes_of_errors_leave():
-    frames = "".join(f'  File "/job/code/t.py", line {n}, in f{n % 7}\n' for n in range(500))
+    frames = "".join(f'  File "/job/code/train.py", line {n % 100 + 1}, in inner\n' for n in range(500))
     log = gate()
     left = lines_that_leave(log, f"Traceback (most recent call last):\n{frames}RecursionError: x")
-    assert len(left) == 32
+    assert len(left) == 14
     many = [lines_that_leave(log, f"Traceback (most recent call last):\n{frames}RecursionError: x") for _ in range(50)]
     assert many[-1] == []
+    more = gate()
+    text = 'Traceback (most recent call last):\n  File "/job/code/train.py", line {}\nValueError: x'
+    told = [lines_that_leave(more, text.format(line)) for line in range(1, 20)]
+    assert [bool(lines) for lines in told] == [True] * 8 + [False] * 11
+
+
+@pytest.mark.parametrize(
+    ("printed", "shown"),
+    [
+        ("ValueError", "ValueError"),
+        ("sklearn.exceptions.NotFittedError", "NotFittedError"),
+        ("__main__.NoSuchPatient", "NoSuchPatient"),
+        ("__main__.Ada_Lovelace_36", "an exception (its type stays at the site)"),
+        ("sklearn.Row1799Error", "an exception (its type stays at the site)"),
+    ],
+)
+def test_types_that_a_script_makes_up_as_it_runs_stay(printed, shown):
+    assert lines_that_leave(gate(), f"Traceback (most recent call last):\n{printed}: x")[-1].startswith(shown)
+
+
+def test_functions_and_lines_that_are_not_in_the_code_stay():
+    text = (
+        "Traceback (most recent call last):\n"
+        '  File "/job/code/train.py", line 3, in made_up_1799\n'
+        '  File "/job/code/train.py", line 1799, in main\nValueError: x'
+    )
+    assert lines_that_leave(gate(), text)[1:3] == [
+        '  File "train.py", line 3',
+        "  a frame that is not in the script's signed code",
+    ]
+
+
+def test_in_mode_open_all_lines_leave_within_the_bytes(wdbc_known):
+    row = "17.99,10.38,122.8,1001.0,0.1184"
+    log = gate([wdbc_known], mode="open", max_bytes=40)
+    assert log.line(row).released == (row,)
+    assert log.line(row).held_by == "log-budget"
+
+
+def test_lines_a_second_are_bounded_on_average():
+    budget = LogBudget(100_000, per_second=1)
+    log = gate(budget=budget)
+    assert [log.line("going on").held_by for _ in range(61)] == [None] * 60 + ["log-rate"]
+
+
+def test_numbers_in_lines_have_the_digits_of_metrics():
+    assert gate().line("loss=0.98765432198 at 12:30:05.123456 of 426 rows in v3.17.2").released == (
+        "loss=0.9877 at 12:30:05.123 of 426 rows in v3.17.2",
+    )
+    assert gate().line("seen 98765432198765 times").released == ("seen 9.877e+13 times",)
+
+
+def test_lines_that_come_together_are_decided_as_one_by_one(wdbc_known):
+    lines = [f"{name}  {value}" for name, value in wdbc().iloc[3].items()]
+    together = LogGate(
+        ReleaseRules(logs=LogRules(mode="scanned", max_bytes=10_000)), LiveEvidence([wdbc_known]), LogBudget(10_000)
+    )
+    log = gate([wdbc_known])
+    assert together.lines(lines, AT) == [log.line(line) for line in lines]
+
+
+def test_one_character_a_line_is_read_as_one_line():
+    log = gate()
+    held = [log.line(character).held_by for character in base64.b32encode(b"17.99,10.38,122.8,1001").decode()]
+    assert held.count(None) <= 24
+    assert log.line("an ordinary line").released
+
+
+def test_encodings_in_small_pieces_are_bounded():
+    log = gate()
+    encoded = wdbc().head(40).to_csv(header=False).encode().hex()
+    pieces = [encoded[at : at + 8] for at in range(0, len(encoded), 8)]
+    lines = [" ".join(pieces[at : at + 6]) for at in range(0, len(pieces), 6)]
+    assert sum(len(line) for each in lines for line in log.line(each).released) < 600
 
 
 def test_a_filter_outside_of_a_traceback_hands_lines_back():

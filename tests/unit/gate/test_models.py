@@ -8,8 +8,11 @@ import mlflow.models
 import mlflow.pyfunc
 import numpy as np
 import pytest
+import skops.io
 import yaml
+from mlflow import onnx as mlflow_onnx
 from mlflow import sklearn as mlflow_sklearn
+from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -17,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from insitu.gate.effort import Effort
 from insitu.gate.models import NotRebuiltError, RebuiltModel, rebuild_model
+from insitu.gate.precision import Rounding
 from tests.unit.gate.gate_world import PACKAGES, mlmodel, skops_bytes, training, wdbc
 
 COLUMNS = tuple(wdbc().columns)
@@ -224,3 +228,66 @@ def test_a_signature_with_anything_else_is_left_behind(stored, inputs):
 
 def test_an_empty_signature_is_none(stored):
     assert signature(rebuilt(stored, mlmodel(signature={"inputs": None}))) is None
+
+
+@pytest.fixture(scope="module")
+def onnx_model(pipeline) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return to_onnx(pipeline, training()[0].to_numpy("f4")[:1], options={"zipmap": False})
+
+
+def test_an_onnx_folder_that_mlflow_really_writes_is_rebuilt_and_predicts(tmp_path, pipeline, onnx_model):
+    features, _ = training()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mlflow_onnx.save_model(onnx_model, str(tmp_path / "written"), pip_requirements=["onnxruntime"])
+        files = {path.name: path.read_bytes() for path in (tmp_path / "written").iterdir()}
+        model = rebuild_model(
+            files,
+            columns=COLUMNS,
+            lock_packages=PACKAGES,
+            trusted_types=(),
+            effort=Effort(),
+            rounding=Rounding("bfloat16"),
+        )
+        (tmp_path / "copy").mkdir()
+        for name, data in model.files.items():
+            (tmp_path / "copy" / name).write_bytes(data)
+        as_function: Any = mlflow.pyfunc.load_model(str(tmp_path / "copy"))
+        answers = as_function.predict(features.to_numpy("f4"))
+    label = next(values for values in answers.values() if np.asarray(values).ndim == 1)
+    assert (np.asarray(label) == pipeline.predict(features)).mean() > 0.99
+    assert (model.format, set(model.files) - {"MLmodel"}) == (
+        "onnx",
+        {"model.onnx", "requirements.txt", "conda.yaml", "python_env.yaml"},
+    )
+    assert "session" not in model.files["MLmodel"].decode()
+    assert 0 < model.carries_bits < 8 * 2000
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"onnx": {"data": "model.onnx", "code": "code"}}, "model-code"),
+        ({"onnx": {"data": "../model.onnx"}}, "kind"),
+        ({"onnx": {"data": ["model.onnx"]}}, "kind"),
+        ({"onnx": {"data": "model.onnx"}, "python_function": {"loader_module": "mlflow.sklearn"}}, "model-code"),
+    ],
+)
+def test_an_onnx_folder_with_more_than_a_graph_is_not_rebuilt(onnx_model, changes, rule):
+    files = {"MLmodel": yaml.safe_dump({"flavors": changes}).encode(), "model.onnx": onnx_model.SerializeToString()}
+    with pytest.raises(NotRebuiltError) as caught:
+        rebuild_model(files, columns=(), lock_packages=(), trusted_types=(), effort=Effort())
+    assert caught.value.rule == rule
+
+
+def test_rounding_keeps_what_a_pipeline_predicts_and_shrinks_what_it_could_carry(pipeline, stored):
+    features, _ = training()
+    written = {"MLmodel": yaml.safe_dump(mlmodel()).encode(), "model.skops": stored}
+    more = {"columns": COLUMNS, "lock_packages": PACKAGES, "trusted_types": (), "effort": Effort()}
+    exact, rounded = rebuild_model(written, **more), rebuild_model(written, **more, rounding=Rounding("bfloat16"))
+    copy: Any = skops.io.loads(rounded.files["model.skops"], trusted=sorted(rounded.types))
+    assert (copy.predict(features) == pipeline.predict(features)).mean() > 0.995
+    assert rounded.carries_bits < 0.8 * exact.carries_bits
+    assert rounded.carries_bits < 8 * 2000

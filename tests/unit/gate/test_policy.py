@@ -4,11 +4,13 @@ import datetime as dt
 import json
 
 import pytest
+import yaml
 
 from insitu.domain.digests import digest_of
 from insitu.domain.errors import InvalidInputError
 from insitu.gate.policy import DEFAULT_POLICY_TEXT, Ports, load_policy, policy_digest, policy_schema
-from insitu.gate.policy_unenforced import is_unenforced_key
+from insitu.gate.policy_keys import KEYS
+from insitu.gate.policy_schema import FILE_NAME, policy_schema_text
 
 KEY = "ed25519:SHA256:" + "a" * 43
 FULL = f"""\
@@ -76,7 +78,29 @@ def test_what_is_absent_is_denied():
 def test_the_default_policy_lets_nobody_run_anything():
     policy = load_policy(DEFAULT_POLICY_TEXT)
     assert (policy.signers, policy.bases, policy.datasets) == ({}, (), {})
-    assert policy.release.models.known_rows == 0
+    assert (policy.review.reviewers, policy.deployments.signers) == ({}, ())
+
+
+def test_the_default_policy_lets_no_model_of_code_that_nobody_approved_leave_without_a_person():
+    models = load_policy(DEFAULT_POLICY_TEXT).release.models
+    assert (models.known_rows, models.free_ceiling_bytes, models.otherwise) == (0, 0, "held")
+    assert models.precision is not None
+
+
+def test_the_default_policy_says_every_key_that_is_not_a_name():
+    text = yaml.safe_load(DEFAULT_POLICY_TEXT)
+    for key in KEYS:
+        node, parts = text, [part for part in key.split(".") if part != "*"]
+        if "*" in key:
+            continue
+        for part in parts:
+            assert part in node, key
+            node = node[part]
+
+
+def test_the_first_line_of_the_default_policy_names_the_schema_beside_it():
+    assert DEFAULT_POLICY_TEXT.splitlines()[0] == f"# yaml-language-server: $schema=./{FILE_NAME}"
+    assert json.loads(policy_schema_text())["additionalProperties"] is False
 
 
 def test_a_policy_is_frozen():
@@ -111,15 +135,8 @@ def test_an_unknown_key_is_an_error_that_knows_the_right_one(old, new, hint):
 @pytest.mark.parametrize(
     ("old", "new", "what"),
     [
-        ("known_rows: 0\n", "known_rows: 0\n    ceiling: 256kB\n", "line 16: release.models.ceiling"),
-        ("known_rows: 0\n", "known_rows: 0\n    precision: bfloat16\n", "release.models.precision"),
-        ("mode: scanned", "mode: open", "release.logs.mode: open"),
-        ("formats: [skops]", "formats: [skops, onnx]", "release.models.formats: onnx"),
-        ("formats: [skops]", "formats: [safetensors]", "release.models.formats: safetensors"),
-        ("[csv, json]", "[csv, png]", "release.files.formats: png"),
-        ("otherwise: held", "otherwise: resident", "release.models.otherwise: resident"),
-        ("needed: 1", "needed: 2", "review.needed: 2"),
-        ("gpus: 0", "gpus: 1", "sandbox.gpus: 1"),
+        ("otherwise: refused", "otherwise: resident", "line 18: release.files.otherwise: resident"),
+        ("gpus: 0", "gpus: 1", "line 6: sandbox.gpus: 1"),
     ],
 )
 def test_what_nothing_enforces_yet_is_an_error_that_says_so(old, new, what):
@@ -201,8 +218,3 @@ def test_the_schema_names_the_files_keys_and_forbids_others():
     sandbox = schema["$defs"]["SandboxRules"]["properties"]
     assert set(sandbox) == {"memory", "cpus", "gpus", "timeout", "processes"}
     json.dumps(schema)
-
-
-def test_keys_that_wait_for_their_rule_are_known():
-    assert is_unenforced_key(("release", "models", "ceiling"))
-    assert not is_unenforced_key(("release", "models", "max_bytes"))

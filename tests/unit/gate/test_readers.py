@@ -122,7 +122,7 @@ def test_object_arrays_in_npy_are_read_as_the_pickles_that_they_are():
 def test_numbers_text_and_bytes_in_a_pickle_are_collected():
     contents = read(pickle.dumps({"a": [1, 2.5, 2**70, True], "b": "words", "c": np.float64(7.25), "d": 10**400}))
     assert any(set(found.values.tolist()) >= {1.0, 2.5, 2.0**70, 7.25} for found in contents.numbers)
-    assert any(found.text == "words" for found in contents.texts)
+    assert any("words" in found.text for found in contents.texts)
 
 
 def test_classic_classes_sets_and_odd_opcodes_are_followed():
@@ -236,7 +236,7 @@ def test_headers_of_other_versions_and_lengths_are_judged():
 
 def test_text_and_times_in_arrays_are_read():
     contents = read(npy(np.array([["Ada", "London"], ["Bob", "Leeds"]])))
-    assert [found.text for found in contents.texts] == ["Ada\tLondon", "Bob\tLeeds"]
+    assert contents.texts[0].text == "Ada\tLondon\nBob\tLeeds"
     assert read(npy(np.array([b"abc", b"def"]))).texts
     assert read(npy(np.array(["2020-01-01", "2021-01-01"], dtype="M8[D]"))).numbers[0].values.tolist() == [18262, 18628]
     assert read(npy(np.zeros(3, dtype="U0"))).numbers == []
@@ -244,9 +244,9 @@ def test_text_and_times_in_arrays_are_read():
 
 def test_a_bomb_is_not_unpacked_beyond_its_bounds():
     bomb = gzip.compress(b"\x00" * 50_000_000)
-    with pytest.raises(OutOfEffortError, match="bytes when unpacked"):
+    with pytest.raises(OutOfEffortError, match="expansion over 1 MB"):
         read(bomb, expansion_bytes=1_000_000)
-    with pytest.raises(OutOfEffortError, match="bytes when unpacked"):
+    with pytest.raises(OutOfEffortError, match="expansion over 1 MB"):
         read(zipped(a=b"\x00" * 5_000_000), expansion_bytes=1_000_000)
 
 
@@ -329,8 +329,7 @@ def test_the_schema_of_skops_is_walked_and_not_built():
     contents = read(skops_bytes(model))
     assert contents.kinds["skops"] == "file"
     assert any({1.25, 2.25, 3.25} <= set(found.values.reshape(-1).tolist()) for found in contents.numbers)
-    assert any(found.text == "free text" for found in contents.texts)
-    assert any(found.text == "note_" for found in contents.texts)
+    assert any({"free text", "note_"} <= set(found.text.splitlines()) for found in contents.texts)
 
 
 def schema_member(text: str) -> list[Member]:

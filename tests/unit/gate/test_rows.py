@@ -22,6 +22,7 @@ from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
+from insitu.gate import row_maps
 from insitu.gate.contents import Contents
 from insitu.gate.effort import Effort, Limits, OutOfEffortError
 from insitu.gate.known_table import KnownTable
@@ -269,6 +270,37 @@ def test_a_large_table_is_found_under_a_map():
     table = rng.normal(size=(5000, 20)) @ rng.normal(size=(20, 20))
     scaled = (table - table.mean(axis=0)) / table.std(axis=0)
     assert scan_bytes(npz(scaled[rng.choice(5000, 3000, replace=False)]), table).count == 3000
+
+
+def as_bfloat16(values: np.ndarray) -> np.ndarray:
+    return (values.astype("f4").view("u4") & 0xFFFF0000).view("f4")  # bits cut off
+
+
+@pytest.mark.parametrize("form", [lambda values: values.astype("f2"), as_bfloat16], ids=["half precision", "bfloat16"])
+@pytest.mark.parametrize("count", [5000, 500])
+def test_a_large_table_is_found_under_a_map_in_few_bits(form, count):
+    rng = np.random.default_rng(0)
+    table = np.exp(rng.normal(size=(5000, 12)) @ rng.normal(size=(12, 12)) / 5)
+    scaled = (table - table.mean(axis=0)) / table.std(axis=0) * rng.choice([-1, 1], 12)
+    assert scan_bytes(npz(form(scaled[rng.choice(5000, count, replace=False)])), table).count >= 0.9 * count
+    assert scan_bytes(npz(form(rng.normal(size=(count, 12)))), table).count == 0
+
+
+def test_a_large_table_is_found_among_as_many_other_rows():
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(5000, 12)) @ rng.normal(size=(12, 12))
+    scaled = (table - table.mean(axis=0)) / table.std(axis=0)
+    diluted = np.r_[scaled[:2500], rng.normal(size=(2500, 12))]
+    assert scan_bytes(npz(diluted[rng.permutation(5000)]), table).count >= 2300
+
+
+def test_a_search_that_ended_early_says_so_and_an_honest_model_does_not_end_it(monkeypatch):
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(5000, 20)) @ rng.normal(size=(20, 20))
+    weights = npz(rng.normal(size=(64, 20)).astype("f4"), rng.normal(size=64), rng.normal(size=(1000, 40)))
+    assert scan_bytes(weights, table).complete
+    monkeypatch.setattr(row_maps, "_ALL_BUDGET", 1000)
+    assert not scan_bytes(weights, table).complete
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -25,15 +25,26 @@ from insitu.domain.errors import NotFoundError, UnavailableError
 from insitu.domain.outputs import OutputType
 from insitu.hub import main
 from insitu.hub.app import build_app
-from insitu.hub.mlflow_records import ModelVersion, RegisteredModel, RegisteredRelease, TrackingSettings, check_tag_key
+from insitu.hub.mlflow_records import (
+    RESIDENT_TAG,
+    ModelVersion,
+    RegisteredModel,
+    RegisteredRelease,
+    ResidentModel,
+    TrackingSettings,
+    check_tag_key,
+)
 from insitu.hub.parts import Parts
 from insitu.hub.settings import HubSettings
 from insitu.hub.tracking import Tracking
+from insitu.testing.builders import NOON
+from insitu.wire.cards import CardDocument, seal_card
 from insitu.wire.deployments import DeployedModel, ServingResources, sign_deployment
 from insitu.wire.envelopes import Envelope
 from insitu.wire.job_file import parse_job_document
 from insitu.wire.jobs import DatasetPin, Target, sign_job
 from insitu.wire.keys import SigningKey
+from insitu.wire.ledger import GENESIS, LedgerEntry, ReadLedger, read_ledger
 from insitu.wire.people import Role
 from insitu.wire.releases import ReleasedFile, ReleaseDocument, files_digest, seal_release
 from insitu.wire.sync import (
@@ -42,6 +53,7 @@ from insitu.wire.sync import (
     Capacity,
     DatasetOffer,
     DeploymentReport,
+    HeadProof,
     HeadReport,
     SyncReply,
     SyncRequest,
@@ -147,6 +159,27 @@ class FakeTracking:
                 output=release.output,
                 description="",
                 size_bytes=sum(path.stat().st_size for path in release.folder.rglob("*") if path.is_file()),
+                created_at=datetime(2026, 11, 23, tzinfo=UTC),
+            )
+        return self.registered[key]
+
+    def register_resident(self, model: ResidentModel) -> int:
+        self._check()
+        key = f"{model.name}/{model.key}"
+        if key not in self.registered:
+            version = sum(other.startswith(f"{model.name}/") for other in self.registered) + 1
+            self.registered[key] = version
+            self.version_of[model.name, version] = ModelVersion(
+                name=model.name,
+                version=version,
+                aliases=(),
+                tags={**model.tags, RESIDENT_TAG: model.site},
+                digest=model.digest,
+                run_id=model.run_id,
+                job_id=model.job_id,
+                output=model.output,
+                description="",
+                size_bytes=model.size_bytes,
                 created_at=datetime(2026, 11, 23, tzinfo=UTC),
             )
         return self.registered[key]
@@ -381,9 +414,16 @@ class Agent:
     def serving(self, name: str, revision: int, state: str = "healthy", url: str = "") -> DeploymentReport:
         return DeploymentReport.model_validate({"name": name, "revision": revision, "state": state, "url": url})
 
-    def signed_head(self, entries: int, hash_: str) -> HeadReport:
-        signature = self.key.sign(head_message(self.name, entries, hash_))
-        return HeadReport(entries=entries, hash=hash_, signature=base64.b64encode(signature).decode())
+    def signed_head(self, ledger: ReadLedger) -> HeadReport:
+        head = ledger.head
+        signature = self.key.sign(head_message(self.name, head.entries, head.hash, head.root))
+        signed = base64.b64encode(signature).decode()
+        return HeadReport(entries=head.entries, hash=head.hash, root=head.root, signature=signed)
+
+    def grown(self, ledger: ReadLedger, since: int) -> dict[str, Any]:
+        """The head of a ledger in a report, with the proof that it begins with its first `since` entries."""
+        steps = [step.hex() for step in ledger.tree.consistency_proof(since)]
+        return {"head": self.signed_head(ledger), "head_proof": HeadProof(since=since, steps=steps)}
 
     def post_events(self, job_id: str, events: Sequence[Mapping[str, Any]], **changes: Any) -> Response:
         """Events numbered on from the last ones, unless `first` says otherwise."""
@@ -448,6 +488,35 @@ class Agent:
         envelope = self.signed_release(job_id, files=files, **changes)
         return self.call("POST", "/agent/v1/releases", json=envelope.model_dump(mode="json"))
 
+    def signed_card(self, job_id: str, **changes: Any) -> Envelope:
+        """Of a model that stays here."""
+        fields: dict[str, Any] = {
+            "job_id": job_id,
+            "attempt": 1,
+            "fence": 1,
+            "output": "model",
+            "type": OutputType.MLFLOW_MODEL,
+            "register_as": "breast-cancer",
+            "digest": digest_of(b"a model that stays"),
+            "files": 2,
+            "size_bytes": 105_000,
+            "datasets": {"wdbc@1": DATA},
+            "code": CODE,
+            "lock": LOCK,
+            "base": BASE,
+            "policy_version": 1,
+            "rule": "resident by jo",
+            "reviewer": "jo",
+            "entry": 3,
+            "decided_at": self.world.clock(),
+            **changes,
+        }
+        return seal_card(CardDocument(**fields), self.key)
+
+    def announce(self, job_id: str, **changes: Any) -> Response:
+        envelope = self.signed_card(job_id, **changes)
+        return self.call("POST", "/agent/v1/cards", json=envelope.model_dump(mode="json"))
+
 
 def a_running_job(world: HubWorld, scientist: Scientist, agent: Agent, **changes: Any) -> str:
     """A job that its site runs, acknowledged."""
@@ -465,9 +534,19 @@ def a_model(world: HubWorld, scientist: Scientist, agent: Agent) -> str:
     job_id = a_running_job(world, scientist, agent)
     agent.state(job_id, "judging", "releasing")
     assert agent.release(job_id).status_code == 200
-    agent.state(job_id, "succeeded", exit_code=0)
+    agent.state(job_id, "succeeded")
     return job_id
 
 
 def deployed_model(digest: str) -> DeployedModel:
     return DeployedModel(name="breast-cancer", version=1, digest=digest)
+
+
+def a_ledger(entries: int, word: str = "") -> ReadLedger:
+    """A ledger of so many entries; another word makes another ledger."""
+    lines, prev = [], GENESIS
+    for seq in range(entries):
+        entry = LedgerEntry(seq=seq, at=NOON, kind="status", name=f"{word}{seq}", prev=prev)
+        lines.append(entry.as_line())
+        prev = entry.hash
+    return read_ledger(lines)

@@ -23,7 +23,7 @@ class ScriptedRules:
         self.asked: list[tuple[str, str]] = []
         self._held: list[str] = []
 
-    def metric(self, key, value, step, at):
+    def metric(self, key, value, step, at, *, run):
         self.asked.append(("metric", key))
         return Stays("not-declared") if key.startswith("secret") else MetricLeaves(float(f"{value:.2g}"), step)
 
@@ -38,15 +38,15 @@ class ScriptedRules:
     def name(self, text, at):
         return Stays("known-data") if "secret" in text else text
 
-    def line(self, stream, text, at):
-        if text.startswith("hold:"):
-            self._held.append(text)
-            return LinesLeave((), 0)
-        return LinesLeave((), 1) if "secret" in text else LinesLeave((text,), 0)
+    def lines(self, stream, texts, at):
+        self._held += [text for text in texts if text.startswith("hold:")]
+        secret = sum("secret" in text for text in texts)
+        left = [text for text in texts if "secret" not in text and not text.startswith("hold:")]
+        return LinesLeave(left, {"known-data": secret} if secret else {})
 
     def end(self, stream, at):
         held, self._held = self._held, []
-        return LinesLeave((f"{len(held)} held",) if held else (), len(held))
+        return LinesLeave((f"{len(held)} held",) if held else (), {"end": len(held)} if held else {})
 
 
 def a_request(folder: Path, **changes) -> IntakeRequest:

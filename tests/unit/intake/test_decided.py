@@ -9,13 +9,13 @@ def crash(*args, **kwargs):
 
 
 def test_a_rule_that_crashes_keeps_what_it_was_asked_about_and_the_script_goes_on(job, monkeypatch):
-    for name in ("metric", "param", "tag", "name", "line", "end"):
+    for name in ("metric", "param", "tag", "name", "lines", "end"):
         monkeypatch.setattr(job.rules, name, crash)
     job.call("POST", "runs/log-metric", {"run_id": OWN, "key": "auc", "value": 1.0, "timestamp": 1, "step": 0})
     job.call("POST", "runs/log-parameter", {"run_id": OWN, "key": "C", "value": "1"})
     job.call("POST", "runs/set-tag", {"run_id": OWN, "key": "t", "value": "v"})
     job.call("POST", "runs/create", {"run_name": "kid"})
-    assert job.intake.decided.line("stdout", "text") == 0
+    assert job.intake.decided.lines("stdout", ["text", "more"]) == 0
     assert job.intake.decided.stream_ended("stdout") == 0
     _, summary = job.finish()
     assert {event.kind for event in job.events()} == {"run", "kept"}
@@ -27,14 +27,14 @@ def test_before_the_rules_are_ready_nothing_leaves(job):
     job.intake.decided.rules = NothingLeaves()
     job.call("POST", "runs/log-metric", {"run_id": OWN, "key": "auc", "value": 1.0, "timestamp": 1, "step": 0})
     job.call("POST", "runs/set-tag", {"run_id": OWN, "key": "t", "value": "v"})
-    job.intake.decided.line("stdout", "text")
+    job.intake.decided.lines("stdout", ["text"])
     job.finish()
     assert {event.kind for event in job.events()} == {"kept"}
 
 
 def test_lines_that_wait_for_more_are_decided_when_the_stream_ends(job):
     decided = job.intake.decided
-    assert [decided.line("stderr", text) for text in ("hold: a", "hold: b", "plain")] == [0, 0, 1]
+    assert [decided.lines("stderr", [text]) for text in ("hold: a", "hold: b", "plain")] == [0, 0, 1]
     assert decided.stream_ended("stderr") == 1
     decided.flush()
     assert [event.text for event in job.of_kind("log")] == ["plain", "2 held"]

@@ -89,3 +89,8 @@ def test_setting_what_is_not_there_names_what_is() -> None:
 
 def test_the_schema_has_the_keys_of_the_file() -> None:
     assert {"command", "inputs", "outputs", "environment"} <= set(job_schema()["properties"])
+
+
+def test_a_custom_model_can_be_registered() -> None:
+    job = load_job_file(JOB.replace("type: mlflow_model", "type: custom_model"))
+    assert (job.contract.outputs[0].type.value, job.contract.outputs[0].register) == ("custom_model", "breast-cancer")

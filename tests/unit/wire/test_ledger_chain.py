@@ -56,3 +56,20 @@ def test_an_entry_in_another_spelling_is_refused() -> None:
     lines[1] = lines[1].replace(b'","', b'", "', 1)
     with pytest.raises(IntegrityError):
         verify(lines)
+
+
+def test_a_ledger_of_the_first_version_still_verifies() -> None:
+    """Written before entries had a ceiling or a run envelope."""
+    line = (
+        b'{"at":"2026-11-23T12:00:00Z","attempt":0,"counts":{},"datasets":[],"decision":"","digest":"","first_seq":0,'
+        b'"job_id":"","kind":"opened","last_seq":0,"name":"","policy_version":0,"prev":"' + GENESIS.encode() + b'",'
+        b'"reviewer":"","rule":"","seq":0,"size_bytes":0,"submitter":""}\n'
+    )
+    assert verify([line]).entries == 1
+
+
+def test_a_later_field_can_not_be_taken_out_again() -> None:
+    entry = LedgerEntry(seq=0, at=NOON, kind="file", ceiling_bytes=7, run_envelope="sha256:1", prev=GENESIS)
+    assert verify([entry.as_line()]).hash == entry.hash
+    without = entry.model_copy(update={"ceiling_bytes": 0})
+    assert without.hash != entry.hash

@@ -166,7 +166,6 @@ def spec_for(service: Service, *, uid: int, gid: int) -> SandboxSpec:
             Mount(places.model, MODEL),
             Mount(service.folder, SOCKET_FOLDER, writable=True),
         ),
-        gate_socket=None,
         limits=Limits(
             memory_bytes=desired.resources.memory_bytes,
             cpus=desired.resources.cpus,

@@ -17,7 +17,9 @@ from insitu.hub.store import deployments, events, job_states, jobs, sites
 from insitu.hub.store.session import ReadSession, Store, WriteSession
 from insitu.wire.events import EventBatch
 from insitu.wire.keys import SigningKey, parse_verify_key
-from insitu.wire.sync import PROTOCOL, HeadReport, SyncReply, SyncRequest, head_message
+from insitu.wire.merkle import extends
+from insitu.wire.plain_metrics import PlainMetrics
+from insitu.wire.sync import PROTOCOL, HeadProof, HeadReport, SyncReply, SyncRequest, head_message
 from insitu.wire.tokens import check_agent_token, site_of_token
 
 
@@ -78,7 +80,7 @@ def _check_head_signature(site: JoinedSite, head: HeadReport) -> None:
         signature = base64.b64decode(head.signature, validate=True)
     except binascii.Error as exc:
         raise SignatureError("the signature of the ledger's head is not base64") from exc
-    parse_verify_key(site.public_key).check(signature, head_message(site.name, head.entries, head.hash))
+    parse_verify_key(site.public_key).check(signature, head_message(site.name, head.entries, head.hash, head.root))
 
 
 def take_report(
@@ -113,7 +115,7 @@ def take_report(
     if offer != known.offer_digest:
         sites.note_offer(session, site.name, report.datasets, offer)
     if report.head is not None:
-        _take_head(session, site.name, report.head, known.head, hub_key)
+        _take_head(session, site.name, report.head, report.head_proof, known.head, hub_key)
     return was_away or has_changed or offer != known.offer_digest
 
 
@@ -133,17 +135,50 @@ def alarm_two_agents(session: WriteSession, site: str, *, now: datetime) -> None
     sites.set_alarm(session, site, f"two agents with this site's key at {now:%Y-%m-%d %H:%M}Z")
 
 
-def _take_head(session: WriteSession, site: str, reported: HeadReport, known: sites.Head, hub_key: SigningKey) -> None:
-    if (reported.entries, reported.hash) == (known.entries, known.hash):
+def _take_head(
+    session: WriteSession,
+    site: str,
+    reported: HeadReport,
+    proof: HeadProof | None,
+    known: sites.Head,
+    hub_key: SigningKey,
+) -> None:
+    """Countersign a head that is proved to begin with the one countersigned before.
+
+    A head that is not proved yet is left alone: the agent learns from the reply which one the hub has, and proves it
+    next time. One that can't be is an alarm, and no error of this request: the agent finds it out from the reply too,
+    and lets nothing out.
+    """
+    if (reported.entries, reported.root) == (known.entries, known.root):
         return
-    signature = base64.b64encode(hub_key.sign(head_message(site, reported.entries, reported.hash))).decode()
-    if not sites.note_head(session, site, reported, countersigned=signature):
-        # Not an error of this request: the agent learns it from the head in the reply, and lets nothing out.
-        sites.set_alarm(
-            session,
-            site,
-            f"the ledger went back: it has {reported.entries} entries, the hub countersigned {known.entries}",
-        )
+    if reported.entries <= known.entries and known.root:
+        sites.set_alarm(session, site, _went_back(reported, known))
+        return
+    if known.root and not _proves(reported, proof, known):
+        if proof is not None and proof.since == known.entries:
+            sites.set_alarm(session, site, f"the ledger's first {known.entries} entries are not those countersigned")
+        return
+    message = head_message(site, reported.entries, reported.hash, reported.root)
+    # False: another message of this agent brought a later head at the same moment.
+    sites.note_head(session, site, reported, countersigned=base64.b64encode(hub_key.sign(message)).decode())
+
+
+def _went_back(reported: HeadReport, known: sites.Head) -> str:
+    return f"the ledger went back: it has {reported.entries} entries, the hub countersigned {known.entries}"
+
+
+def _proves(reported: HeadReport, proof: HeadProof | None, known: sites.Head) -> bool:
+    if proof is None or proof.since != known.entries:
+        return False
+    try:
+        steps = [bytes.fromhex(step) for step in proof.steps]
+    except ValueError:
+        return False
+    return extends(known.entries, _bytes(known.root), reported.entries, _bytes(reported.root), steps)
+
+
+def _bytes(digest: str) -> bytes:
+    return bytes.fromhex(digest.removeprefix("sha256:"))
 
 
 def answer(session: ReadSession, site: str, report: SyncRequest) -> Answer:
@@ -181,6 +216,6 @@ def _digest(value: object) -> str:
 # -- events ------------------------------------------------------------------------------------------------------------
 
 
-def take_events(site: JoinedSite, session: WriteSession, batch: EventBatch, *, now: datetime) -> int:
+def take_events(site: JoinedSite, session: WriteSession, batch: EventBatch | PlainMetrics, *, now: datetime) -> int:
     """Keep what is new in a batch; returns the last sequence number that the hub holds."""
     return events.append(session, site.name, batch, now=now)

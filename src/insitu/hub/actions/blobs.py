@@ -60,7 +60,7 @@ def check_site_can_get(site: JoinedSite, session: ReadSession, text: str) -> tup
     for document in deployments.documents(session, site.name):
         if digest == document.lock:
             return digest, False
-        if digest == document.image or digest in images.blobs_of(session, document.image):
+        if document.image and (digest == document.image or digest in images.blobs_of(session, document.image)):
             return digest, True
         for release in outputs.of_digest(session, document.model.digest):
             if any(file.digest == digest for file in release.files):

@@ -7,8 +7,9 @@ from datetime import datetime
 from insitu.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from insitu.domain.ids import check_name
 from insitu.hub.access import Actor, Permission, check_can
+from insitu.hub.actions import residency
 from insitu.hub.actions.jobs import check_named, check_signed_by
-from insitu.hub.store import deployments, images, sites
+from insitu.hub.store import deployments, images, outputs, sites
 from insitu.hub.store.session import ReadSession, WriteSession
 from insitu.wire.deployments import DEPLOYMENT_TYPE, DeploymentDocument, read_deployment_document
 from insitu.wire.envelopes import Envelope, open_envelope
@@ -86,6 +87,17 @@ def _wrong_revision(document: DeploymentDocument, standing: deployments.Standing
 
 
 def _check_image(session: ReadSession, document: DeploymentDocument) -> None:
+    release = outputs.of_model(session, document.model.name, document.model.version)
+    if release is not None and release.is_resident:
+        residency.check_may_serve(release, document)
+        return
+    if document.image is None:
+        raise InvalidInputError(
+            "the deployment names no image",
+            code="no-image",
+            why="only a model that stays at its site is served without one",
+            hint="deploy with `insitu deploy`, which builds it",
+        )
     found = images.ready_by_digest(session, document.image)
     if not found:
         raise NotFoundError(

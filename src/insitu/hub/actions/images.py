@@ -6,6 +6,7 @@ from datetime import datetime
 
 from insitu.domain.errors import NotFoundError
 from insitu.hub.access import Actor, Permission, check_can
+from insitu.hub.actions import residency
 from insitu.hub.store import images, outputs
 from insitu.hub.store.session import ReadSession, WriteSession
 from insitu.wire.people import ImageRequest, ImageView
@@ -21,6 +22,7 @@ def build_image(actor: Actor, session: WriteSession, request: ImageRequest, *, n
             code="no-such-version",
             hint="see `insitu model list`",
         )
+    residency.check_left(release)
     session.one_at_a_time("image")
     found = images.current(session, request.model, request.version)
     if found is None:

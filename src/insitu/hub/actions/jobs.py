@@ -10,12 +10,12 @@ from insitu.domain.errors import ConflictError, DeniedError, NotFoundError
 from insitu.domain.jobs import JobState, is_final
 from insitu.hub.access import Actor, Permission, check_can, check_can_cancel
 from insitu.hub.actions.placing import place_waiting
-from insitu.hub.store import blobs, job_states, jobs, outputs, stream
+from insitu.hub.store import blobs, egress, job_states, jobs, outputs, stream
 from insitu.hub.store.session import ReadSession, WriteSession
 from insitu.wire.envelopes import Envelope, open_envelope, signer_of
 from insitu.wire.job_file import parse_job_document
 from insitu.wire.jobs import JOB_TYPE, check_fresh, read_job_document
-from insitu.wire.people import EgressItem, JobRequest, JobView, LogLine
+from insitu.wire.people import EgressItem, JobRequest, JobView, LogLine, MeterView
 
 
 class MissingBlobsError(ConflictError):
@@ -169,6 +169,15 @@ def read_egress(actor: Actor, session: ReadSession, job_id: str) -> list[EgressI
     check_can(actor, Permission.LOOK)
     existing_facts(session, job_id)
     return sorted(stream.egress(session, job_id) + outputs.egress(session, job_id), key=lambda item: item.entry)
+
+
+def read_meter(actor: Actor, session: ReadSession, job_id: str) -> MeterView:
+    """What left for a job, by channel, and how much it may send."""
+    check_can(actor, Permission.LOOK)
+    found = egress.meter(session, job_id)
+    if found is None:
+        raise no_such_job(job_id)
+    return found
 
 
 def existing_facts(session: ReadSession, job_id: str) -> jobs.JobFacts:

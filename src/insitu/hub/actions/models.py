@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from insitu.domain.errors import NotFoundError
 from insitu.hub.access import Actor, Permission, check_can
+from insitu.hub.actions import residency
+from insitu.hub.mlflow_records import RESIDENT_TAG
 from insitu.hub.parts import Parts
 from insitu.hub.store import outputs
 from insitu.hub.tracking import ModelVersion
+from insitu.wire.envelopes import Envelope
 from insitu.wire.people import AliasRequest, ModelVersionView, TagRequest
 from insitu.wire.releases import ReleasedFile
 
@@ -60,7 +63,22 @@ def files_of(actor: Actor, parts: Parts, name: str, version: int) -> tuple[Relea
             code="no-such-version",
             hint=f"see `insitu model show {name[:80]}`",
         )
+    residency.check_left(release)
     return release.files
+
+
+def statement_of(actor: Actor, parts: Parts, name: str, version: int) -> Envelope:
+    """The in-toto statement under which the site let this version out, or its card where it stays, as it was signed."""
+    check_can(actor, Permission.LOOK)
+    with parts.store.read() as session:
+        envelope = outputs.envelope_of_model(session, name, version)
+    if envelope is None:
+        raise NotFoundError(
+            f"there is no version {version} of {name[:80]!r}",
+            code="no-such-version",
+            hint=f"see `insitu model show {name[:80]}`",
+        )
+    return envelope
 
 
 def _view(found: ModelVersion) -> ModelVersionView:
@@ -75,4 +93,5 @@ def _view(found: ModelVersion) -> ModelVersionView:
         site=found.tags.get("insitu.site", ""),
         created_at=found.created_at,
         size_bytes=found.size_bytes,
+        resident=found.tags.get(RESIDENT_TAG, ""),
     )

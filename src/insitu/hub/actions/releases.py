@@ -7,15 +7,19 @@ from insitu.domain.errors import ConflictError, DeniedError, InsituError, Invali
 from insitu.domain.outputs import OutputType, Verdict
 from insitu.hub.access import Actor, JoinedSite, Permission, check_can
 from insitu.hub.actions import jobs as job_actions
+from insitu.hub.actions import residency
 from insitu.hub.actions.recording import ensure_run, one_at_a_time
 from insitu.hub.parts import Parts
 from insitu.hub.store import blobs, jobs, outputs
 from insitu.hub.store.session import ReadSession
-from insitu.hub.tracking import RegisteredRelease
+from insitu.hub.tracking import RegisteredRelease, ResidentModel
+from insitu.wire.cards import CardDocument
 from insitu.wire.envelopes import Envelope
 from insitu.wire.people import ReleaseView
 from insitu.wire.releases import ReleasedFile, ReleaseDocument, open_release
 from insitu.wire.sync import ReleaseReply
+
+_MODELS = frozenset({OutputType.MLFLOW_MODEL.value, OutputType.CUSTOM_MODEL.value})
 
 
 def admit_release(parts: Parts, site: JoinedSite, envelope: Envelope) -> ReleaseReply:
@@ -35,9 +39,9 @@ def admit_release(parts: Parts, site: JoinedSite, envelope: Envelope) -> Release
         job = jobs.facts(session, document.job_id)
         if job is None:
             raise NotFoundError(f"there is no job {document.job_id[:40]!r}", code="no-such-job")
-        _check_current(site, job, document)
+        check_current(site, job, document)
         # 3. What the signed job says may leave, made of what was signed.
-        _check_contract(job, document)
+        check_contract(job, document)
         # 4. Every file is here, shown by this site, with its size.
         _check_files(session, site, document)
         # 5. Kept: from here on it is the hub's.
@@ -49,7 +53,13 @@ def admit_release(parts: Parts, site: JoinedSite, envelope: Envelope) -> Release
     )
 
 
-def _check_current(site: JoinedSite, job: jobs.JobFacts, document: ReleaseDocument) -> None:
+def check_current(site: JoinedSite, job: jobs.JobFacts, document: ReleaseDocument | CardDocument) -> None:
+    """Raise unless the document is of the current attempt of a job that this site has.
+
+    Raises:
+        ConflictError: another attempt is current.
+        DeniedError: it is another site's job.
+    """
     if job.fence > document.fence or job.attempt > document.attempt:
         raise ConflictError(
             f"attempt {document.attempt} of {job.id} is over",
@@ -64,7 +74,12 @@ def _check_current(site: JoinedSite, job: jobs.JobFacts, document: ReleaseDocume
         raise DeniedError(f"{job.id} is not this site's", code="not-your-job", rule="site")
 
 
-def _check_contract(job: jobs.JobFacts, document: ReleaseDocument) -> None:
+def check_contract(job: jobs.JobFacts, document: ReleaseDocument | CardDocument) -> None:
+    """Raise unless the document is of an output that the signed job declared, made of what it was signed for.
+
+    Raises:
+        DeniedError: it isn't.
+    """
     declared = job.outputs.get(document.output)
     if declared is None:
         raise _not_declared(job, document, "output", document.output, ", ".join(sorted(job.outputs)) or "none")
@@ -78,7 +93,9 @@ def _check_contract(job: jobs.JobFacts, document: ReleaseDocument) -> None:
             raise _not_declared(job, document, what, str(getattr(document, what))[:100], str(signed)[:100])
 
 
-def _not_declared(job: jobs.JobFacts, document: ReleaseDocument, what: str, measure: str, limit: str) -> DeniedError:
+def _not_declared(
+    job: jobs.JobFacts, document: ReleaseDocument | CardDocument, what: str, measure: str, limit: str
+) -> DeniedError:
     return DeniedError(
         f"the release of {document.output!r} is not what {job.id} was signed for",
         code="not-in-contract",
@@ -109,8 +126,10 @@ def register(parts: Parts, release: outputs.AdmittedRelease) -> int | None:
     if release.model_version is not None:
         return release.model_version
     run_id = ensure_run(parts, release.job_id)
+    if release.is_resident:
+        return _register_resident(parts, release, run_id)
     with parts.blobs.folder_of(release.files) as folder:
-        if release.register_as is None or release.type != OutputType.MLFLOW_MODEL.value:
+        if release.register_as is None or release.type not in _MODELS:
             parts.tracking.store_output(run_id, release.output, folder)
             return None
         with parts.store.read() as session:
@@ -125,8 +144,33 @@ def register(parts: Parts, release: outputs.AdmittedRelease) -> int | None:
                     folder=folder,
                     digest=release.digest,
                     tags=_lineage(release, submitter),
+                    is_mlflow=release.type == OutputType.MLFLOW_MODEL.value,
                 )
             )
+    with parts.store.write() as session:
+        outputs.set_model_version(session, release.id, version)
+    return version
+
+
+def _register_resident(parts: Parts, release: outputs.AdmittedRelease, run_id: str) -> int | None:
+    """A version that says what the model is and where it may be used, and has no files."""
+    if release.register_as is None:
+        return None
+    with parts.store.read() as session:
+        submitter = job_actions.existing_facts(session, release.job_id).submitter
+    with one_at_a_time(parts, f"model:{release.register_as}"):
+        version = parts.tracking.register_resident(
+            ResidentModel(
+                name=release.register_as,
+                job_id=release.job_id,
+                run_id=run_id,
+                output=release.output,
+                site=release.site,
+                digest=release.digest,
+                size_bytes=release.size_bytes,
+                tags=_lineage(release, submitter),
+            )
+        )
     with parts.store.write() as session:
         outputs.set_model_version(session, release.id, version)
     return version
@@ -135,6 +179,7 @@ def register(parts: Parts, release: outputs.AdmittedRelease) -> int | None:
 def _lineage(release: outputs.AdmittedRelease, submitter: str) -> dict[str, str]:
     """Where a model came from, as tags that nobody may change."""
     tags = {
+        "insitu.type": release.type,
         "insitu.site": release.site,
         "insitu.submitter": submitter,
         "insitu.code": release.code,
@@ -168,6 +213,7 @@ def released_files(actor: Actor, session: ReadSession, job_id: str, output: str)
             code="not-released",
             hint=f"see `insitu job show {job_id}` for what became of its outputs",
         )
+    residency.check_left(found[0])
     return found[0].files
 
 

@@ -15,13 +15,14 @@ from starlette.routing import Route
 from insitu.domain.digests import Digest, parse_digest
 from insitu.domain.errors import InvalidInputError
 from insitu.hub.access import JoinedSite
-from insitu.hub.actions import agents, blobs, releases, sites
+from insitu.hub.actions import agents, blobs, cards, releases, sites
 from insitu.hub.api.bodies import parse, pieces, read_document
 from insitu.hub.api.caller import AgentSite, HubParts, parts_of, route, site_of
 from insitu.hub.blobs import OffsetError
 from insitu.hub.parts import Parts
 from insitu.wire.envelopes import Envelope
 from insitu.wire.events import EventBatch
+from insitu.wire.plain_metrics import read_plain_metrics
 from insitu.wire.sync import JoinReply, JoinRequest, ReleaseReply
 
 router = APIRouter(prefix="/agent/v1", tags=["agents"])
@@ -35,6 +36,11 @@ def join_site(parts: HubParts, request: JoinRequest) -> JoinReply:
 @router.post("/releases", **route("admit_release"))
 def admit_release(site: AgentSite, parts: HubParts, request: Envelope) -> ReleaseReply:
     return releases.admit_release(parts, site, request)
+
+
+@router.post("/cards", **route("admit_card"))
+def admit_card(site: AgentSite, parts: HubParts, request: Envelope) -> ReleaseReply:
+    return cards.admit_card(parts, site, request)
 
 
 @router.get("/blobs/{digest}", **route("get_site_blob"))
@@ -59,7 +65,7 @@ async def post_events(request: Request) -> Response:
 
 def _take_events(request: Request, parts: Parts, body: bytes) -> int:
     site = site_of(request)
-    batch = parse(EventBatch, body)
+    batch = read_plain_metrics(body) or parse(EventBatch, body)
     with parts.store.write() as session:
         return agents.take_events(site, session, batch, now=parts.clock())
 

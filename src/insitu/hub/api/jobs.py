@@ -24,7 +24,7 @@ from insitu.hub.actions import jobs, releases
 from insitu.hub.api.bodies import parse, read_document
 from insitu.hub.api.caller import MAX_INT, HubParts, Limit, Person, page, parts_of, person_of, route
 from insitu.hub.parts import Parts
-from insitu.wire.people import JobRequest, JobView, Page
+from insitu.wire.people import JobRequest, JobView, MeterView, Page
 
 router = APIRouter(prefix="/api/v1", tags=["jobs"])
 
@@ -128,6 +128,12 @@ def read_job_metrics(actor: Person, parts: HubParts, job_id: str, key: str | Non
 def read_job_egress(actor: Person, parts: HubParts, job_id: str) -> Response:
     with parts.store.read() as session:
         return page(jobs.read_egress(actor, session, job_id))
+
+
+@router.get("/jobs/{job_id}/meter", **route("read_job_meter"))
+def read_job_meter(actor: Person, parts: HubParts, job_id: str) -> MeterView:
+    with parts.store.read() as session:
+        return jobs.read_meter(actor, session, job_id)
 
 
 @router.get("/jobs/{job_id}/outputs/{output}/files", response_model=Page, **route("list_output_files"))

@@ -7,6 +7,7 @@ from starlette.responses import FileResponse, Response
 
 from insitu.hub.actions import models, releases
 from insitu.hub.api.caller import HubParts, Person, Version, page, route
+from insitu.wire.envelopes import Envelope
 from insitu.wire.people import AliasRequest, ModelVersionView, Page, TagRequest
 
 router = APIRouter(prefix="/api/v1/models", tags=["models"])
@@ -37,6 +38,11 @@ def tag_model_version(
 @router.put("/{name}/aliases", **route("set_model_alias"))
 def set_model_alias(actor: Person, parts: HubParts, name: str, request: AliasRequest) -> ModelVersionView:
     return models.set_alias(actor, parts, name, request)
+
+
+@router.get("/{name}/versions/{version}/statement", **route("get_model_statement"))
+def get_model_statement(actor: Person, parts: HubParts, name: str, version: Version) -> Envelope:
+    return models.statement_of(actor, parts, name, version)
 
 
 @router.get("/{name}/versions/{version}/files", response_model=Page, **route("list_model_files"))

@@ -184,7 +184,7 @@ def _view(row: DeploymentRow, seen_at: datetime | None, away_before: datetime) -
         url=row.url,
         model=document.model.name,
         version=document.model.version,
-        image=document.image,
+        image=document.image or "",
         submitter=row.submitter,
         created_at=row.created_at,
         deleted=row.deleted,

@@ -12,7 +12,7 @@ for (NaN and the infinities) are stored as strings.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
@@ -39,6 +39,7 @@ from insitu.wire.events import (
     StateEvent,
     TagEvent,
 )
+from insitu.wire.plain_metrics import PlainMetrics
 
 _EVENTS = TypeAdapter(list[Event])
 
@@ -85,7 +86,7 @@ def _count(*, on_postgres: bool) -> Insert:
     return put.on_conflict_do_update(index_elements=["job_id", "what"], set_=total)
 
 
-def append(session: WriteSession, site: str, batch: EventBatch, *, now: datetime) -> int:
+def append(session: WriteSession, site: str, batch: EventBatch | PlainMetrics, *, now: datetime) -> int:
     """Keep what is new in a batch; returns the last sequence number that is held.
 
     Raises:
@@ -93,11 +94,19 @@ def append(session: WriteSession, site: str, batch: EventBatch, *, now: datetime
         ConflictError: the attempt is not the current one any more.
     """
     head = _current_head(session, site, batch)
-    fresh = _fresh(batch.events, head.last_seq)
-    if not fresh:
-        return head.last_seq
-    last_seq = fresh[-1].seq
-    state, shown = _apply(session, head, fresh, now)
+    if isinstance(batch, PlainMetrics):
+        # Numbered without a gap, so what is new begins at a known place.
+        more = batch.events[max(0, head.last_seq + 1 - batch.events[0]["seq"]) :]
+        if not more or more[0]["seq"] != head.last_seq + 1:
+            return head.last_seq
+        last_seq = more[-1]["seq"]
+        state, shown = head.state, _apply_metrics(session, head, more)
+    else:
+        fresh = _fresh(batch.events, head.last_seq)
+        if not fresh:
+            return head.last_seq
+        last_seq = fresh[-1].seq
+        state, shown = _apply(session, head, fresh, now)
     # A failed attempt that is tried again took the job to its next fence: what is left here is of the past.
     requeued = state is JobState.QUEUED
     _keep(session, head, shown, batch, now)
@@ -126,7 +135,7 @@ def _head(session: ReadSession, job_id: str) -> AttemptHead | None:
     return None if row is None else AttemptHead(row[0], row[1], row[2], row[3], JobState(row[4]), *row[5:])
 
 
-def _current_head(session: ReadSession, site: str, batch: EventBatch) -> AttemptHead:
+def _current_head(session: ReadSession, site: str, batch: EventBatch | PlainMetrics) -> AttemptHead:
     head = _head(session, batch.job_id)
     if head is None:
         raise NotFoundError(f"there is no job {batch.job_id[:40]!r}", code="no-such-job")
@@ -154,6 +163,13 @@ def _fresh(events: Sequence[Event], held: int) -> Sequence[Event]:
     while end < len(events) and events[end].seq == events[end - 1].seq + 1:
         end += 1
     return events[start:end]
+
+
+def _apply_metrics(session: WriteSession, head: AttemptHead, events: Sequence[dict[str, Any]]) -> _Shown:
+    """As `_apply`, of events that were validated as documents and are stored as such."""
+    own = {event["key"]: (event["value"], None) for event in events if event["run"] == LOCAL_RUN}
+    _keep_values(session, head.job_id, own, {})
+    return _Shown(orjson.dumps(events), len(events), ",metric,")
 
 
 def _apply(session: WriteSession, head: AttemptHead, events: Sequence[Event], now: datetime) -> tuple[JobState, _Shown]:
@@ -219,7 +235,9 @@ def _rewritten(events: Sequence[Event], replaced: dict[int, dict[str, Any] | Non
     return _Shown(orjson.dumps(shown), len(shown), f",{','.join(kinds)},")
 
 
-def _keep(session: WriteSession, head: AttemptHead, shown: _Shown, batch: EventBatch, now: datetime) -> None:
+def _keep(
+    session: WriteSession, head: AttemptHead, shown: _Shown, batch: EventBatch | PlainMetrics, now: datetime
+) -> None:
     if shown.count == 0:
         return
     session.change(
@@ -241,8 +259,8 @@ def _keep(session: WriteSession, head: AttemptHead, shown: _Shown, batch: EventB
 def _keep_values(
     session: WriteSession,
     job_id: str,
-    numbers: dict[str, tuple[float | None, str | None]],
-    words: dict[tuple[str, str], str],
+    numbers: Mapping[str, tuple[float | None, str | None]],
+    words: Mapping[tuple[str, str], str],
 ) -> None:
     rows: list[dict[str, Any]] = [
         {"job_id": job_id, "kind": "metric", "key": key, "number": number, "text": text}

@@ -175,8 +175,7 @@ def advance(
     values: dict[str, Any] = {"state": event.state.value, "reason": reason_of(event)}
     if event.state is JobState.RUNNING:
         values["started_at"] = event.at
-    if event.exit_code is not None:
-        values["exit_code"] = event.exit_code
+        values["room_bytes"] = event.room_bytes
     if event.failure is not None:
         values["failure"] = event.failure.value
     if is_final(event.state):

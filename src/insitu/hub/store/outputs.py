@@ -14,16 +14,23 @@ from insitu.domain.jobs import JobState
 from insitu.domain.outputs import Verdict
 from insitu.hub.store.session import ReadSession, WriteSession
 from insitu.hub.store.tables import JobOutputRow, JobRow, ReleaseRow
+from insitu.wire.cards import CardDocument, VerifiedCard
+from insitu.wire.envelopes import Envelope
 from insitu.wire.events import DecisionEvent
 from insitu.wire.people import EgressItem, OutputView, ReleaseView
-from insitu.wire.releases import ReleasedFile, VerifiedRelease
+from insitu.wire.releases import ReleasedFile, ReleaseDocument, VerifiedRelease
 
-_DECISION_FIELDS = {"rule", "measure", "limit", "hint", "reason", "findings", "not_checked", "size_bytes", "digest"}
+_DECISION_FIELDS = {
+    "rule", "measure", "limit", "hint", "review", "reason", "findings", "not_checked", "size_bytes", "digest",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class AdmittedRelease:
-    """A release in the store: verified, its files present, and perhaps a model version by now."""
+    """A release in the store: verified, its files present, and perhaps a model version by now.
+
+    Of a resident model there is the card alone, and no file.
+    """
 
     id: str
     job_id: str
@@ -44,6 +51,8 @@ class AdmittedRelease:
     entry: int
     admitted_at: datetime
     model_version: int | None
+    is_resident: bool
+    left_bytes: int  # the files; or the card
 
 
 def decide(session: WriteSession, job_id: str, attempt: int, event: DecisionEvent) -> None:
@@ -112,8 +121,34 @@ def held_and_released(session: ReadSession, *, verdicts: Sequence[Verdict], limi
 
 def admit(session: WriteSession, release: VerifiedRelease, site: str, *, now: datetime) -> AdmittedRelease:
     """Keep a verified release, once: the same one again gives what is there."""
-    document = release.document
-    size = sum(file.size_bytes for file in document.files)
+    size = sum(file.size_bytes for file in release.document.files)
+    files = [file.model_dump() for file in release.document.files]
+    document, envelope = release.document, release.envelope
+    return _admit(session, document, envelope, site, now=now, files=files, size_bytes=size, left_bytes=size)
+
+
+def admit_card(session: WriteSession, card: VerifiedCard, site: str, *, now: datetime) -> AdmittedRelease:
+    """Keep a verified card, once: the same one again gives what is there."""
+    document, envelope = card.document, card.envelope
+    left = _payload_bytes(envelope.payload)
+    return _admit(session, document, envelope, site, now=now, files=[], size_bytes=document.size_bytes, left_bytes=left)
+
+
+def _payload_bytes(base64_text: str) -> int:
+    return len(base64_text.rstrip("=")) * 3 // 4
+
+
+def _admit(
+    session: WriteSession,
+    document: ReleaseDocument | CardDocument,
+    envelope: Envelope,
+    site: str,
+    *,
+    now: datetime,
+    files: list[dict[str, Any]],
+    size_bytes: int,
+    left_bytes: int,
+) -> AdmittedRelease:
     insert = session.insert(ReleaseRow).values(
         id="r-" + secrets.token_hex(6),
         job_id=document.job_id,
@@ -123,8 +158,8 @@ def admit(session: WriteSession, release: VerifiedRelease, site: str, *, now: da
         type=document.type.value,
         register_as=document.register_as,
         digest=document.digest,
-        files=[file.model_dump() for file in document.files],
-        size_bytes=size,
+        files=files,
+        size_bytes=size_bytes,
         code=document.code,
         lock=document.lock,
         base=document.base,
@@ -133,13 +168,14 @@ def admit(session: WriteSession, release: VerifiedRelease, site: str, *, now: da
         rule=document.rule,
         reviewer=document.reviewer,
         entry=document.entry,
-        envelope=release.envelope.model_dump(mode="json"),
+        envelope=envelope.model_dump(mode="json"),
         admitted_at=now,
+        resident=not files,
     )
     added = session.change(insert.on_conflict_do_nothing(index_elements=["job_id", "output", "digest"]))
     if added:
         session.change(
-            update(JobRow).where(JobRow.id == document.job_id).values(egress_bytes=JobRow.egress_bytes + size)
+            update(JobRow).where(JobRow.id == document.job_id).values(egress_bytes=JobRow.egress_bytes + left_bytes)
         )
     row = session.rows(
         select(ReleaseRow).where(
@@ -178,6 +214,13 @@ def of_model(session: ReadSession, name: str, version: int) -> AdmittedRelease |
     return None if row is None else _admitted(row)
 
 
+def envelope_of_model(session: ReadSession, name: str, version: int) -> Envelope | None:
+    """What the site signed of a model version."""
+    query = select(ReleaseRow.envelope).where(ReleaseRow.register_as == name, ReleaseRow.model_version == version)
+    found = session.rows(query).scalar_one_or_none()
+    return None if found is None else Envelope.model_validate(found)
+
+
 def of_job(session: ReadSession, job_id: str, output: str | None = None) -> list[AdmittedRelease]:
     """Newest first."""
     query = select(ReleaseRow).where(ReleaseRow.job_id == job_id).order_by(ReleaseRow.number.desc())
@@ -194,10 +237,10 @@ def of_digest(session: ReadSession, digest: str) -> list[AdmittedRelease]:
 def egress(session: ReadSession, job_id: str) -> list[EgressItem]:
     return [
         EgressItem(
-            kind="model" if release.register_as else "files",
+            kind="card" if release.is_resident else "model" if release.register_as else "files",
             name=release.output,
-            size_bytes=release.size_bytes,
-            decision="released",
+            size_bytes=release.left_bytes,
+            decision="resident" if release.is_resident else "released",
             rule=release.rule,
             entry=release.entry,
         )
@@ -226,4 +269,6 @@ def _admitted(row: ReleaseRow) -> AdmittedRelease:
         entry=row.entry,
         admitted_at=row.admitted_at,
         model_version=row.model_version,
+        is_resident=row.resident,
+        left_bytes=_payload_bytes(row.envelope["payload"]) if row.resident else row.size_bytes,
     )

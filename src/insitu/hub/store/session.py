@@ -41,10 +41,16 @@ _Columns = TypeVarTuple("_Columns")
 
 
 class ReadSession:
-    """One consistent look at the database."""
+    """One consistent look at the database.
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    Statements over plain tables, as all on the hot paths are, go straight to the
+    connection. The ORM's machinery, which costs more than SQLite does, is there for
+    those that ask for objects.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._objects: Session | None = None
 
     @overload
     def rows(self, statement: TypedReturnsRows[*_Columns], parameters: Any = None) -> Result[*_Columns]: ...
@@ -53,32 +59,45 @@ class ReadSession:
     def rows(self, statement: Executable, parameters: Any = None) -> Result[*tuple[Any, ...]]: ...
 
     def rows(self, statement: Executable, parameters: Any = None) -> Result[*tuple[Any, ...]]:
+        if _is_plain(statement):
+            return self._connection.execute(statement, parameters)
         # Rows as they are now: what an earlier look kept in memory may have been changed since by `change`.
-        return self._session.execute(statement, parameters, execution_options={"populate_existing": True})
+        return self._orm.execute(statement, parameters, execution_options={"populate_existing": True})
 
     @property
     def on_postgres(self) -> bool:
-        return self._session.get_bind().dialect.name == "postgresql"
+        return self._connection.dialect.name == "postgresql"
+
+    @property
+    def _orm(self) -> Session:
+        """A session that takes part in the connection's transaction; it neither commits nor ends it."""
+        if self._objects is None:
+            self._objects = Session(self._connection, expire_on_commit=False)
+        return self._objects
 
 
 class WriteSession(ReadSession):
     """One transaction that changes things."""
 
-    def __init__(self, session: Session) -> None:
-        super().__init__(session)
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
         self.topics: dict[str, None] = {}
         """In the order in which they were named."""
 
     def change(self, statement: Executable, parameters: Any = None) -> int:
         """Run a change and return how many rows it touched: 0 means that somebody was faster."""
-        options = {"synchronize_session": False, "preserve_rowcount": True}  # else an insert forgets how many it made
-        result = self._session.execute(statement, parameters, execution_options=options)
+        options = {"preserve_rowcount": True}  # else an insert forgets how many it made
+        if _is_plain(statement):
+            result = self._connection.execute(statement, parameters, execution_options=options)
+        else:
+            options["synchronize_session"] = False
+            result = self._orm.execute(statement, parameters, execution_options=options)
         assert isinstance(result, CursorResult), "a change says how many rows it touched"
         return result.rowcount
 
     def add(self, row: tables.Base) -> None:
-        self._session.add(row)
-        self._session.flush()
+        self._orm.add(row)
+        self._orm.flush()
 
     def insert(self, table: type[tables.Base]) -> sqlite.Insert | postgresql.Insert:
         """An insert that knows `on_conflict_…`, in this database's dialect."""
@@ -92,6 +111,11 @@ class WriteSession(ReadSession):
         """Until the end of this transaction nobody else passes here. SQLite has one writer anyway."""
         if self.on_postgres:
             self.rows(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"insitu:{name}"})
+
+
+def _is_plain(statement: Executable) -> bool:
+    """Whether it is about tables and not about mapped classes, which mark what is made of them."""
+    return not getattr(statement, "_propagate_attrs", None)
 
 
 def insert_into(table: type[tables.Base], *, on_postgres: bool) -> sqlite.Insert | postgresql.Insert:
@@ -126,21 +150,21 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[ReadSession]:
-        with _explained(), Session(self._reader, expire_on_commit=False) as session:
-            yield ReadSession(session)
+        with _explained(), self._reader.connect() as connection:
+            yield ReadSession(connection)
 
     @contextmanager
     def write(self) -> Iterator[WriteSession]:
-        with _explained(), Session(self._writer, expire_on_commit=False) as raw:
-            session = WriteSession(raw)
+        with _explained(), self._writer.connect() as connection:
+            session = WriteSession(connection)
             yield session
             if self.on_postgres:
                 for topic in session.topics:
-                    raw.execute(
+                    connection.execute(
                         text("SELECT pg_notify(:channel, :body)"),
                         {"channel": CHANNEL, "body": f"{self._process} {topic}"},
                     )
-            raw.commit()
+            connection.commit()
             # Before the connection is given back: somebody waits for this, and for that nobody.
             for topic in session.topics:
                 self._announce(topic)

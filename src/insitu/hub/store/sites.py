@@ -26,13 +26,14 @@ class Head:
 
     entries: int
     hash: str
+    root: str
     countersigned: str
 
     @property
     def report(self) -> HeadReport | None:
-        if not self.hash:
+        if not self.root:  # none yet, or one from before ledgers had a tree
             return None
-        return HeadReport(entries=self.entries, hash=self.hash, signature=self.countersigned)
+        return HeadReport(entries=self.entries, hash=self.hash, root=self.root, signature=self.countersigned)
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,7 @@ _KNOWN = select(
     _SITES.c.offer_digest,
     _SITES.c.head_entries,
     _SITES.c.head_hash,
+    _SITES.c.head_root,
     _SITES.c.head_countersigned,
     _SITES.c.policy_version,
     _SITES.c.bases,
@@ -204,18 +206,19 @@ _KNOWN = select(
     _SITES.c.memory_bytes,
     _SITES.c.slots,
 ).where(_SITES.c.name == bindparam("site"))
-_HEAD = select(_SITES.c.head_entries, _SITES.c.head_hash, _SITES.c.head_countersigned).where(
+_HEAD = select(_SITES.c.head_entries, _SITES.c.head_hash, _SITES.c.head_root, _SITES.c.head_countersigned).where(
     _SITES.c.name == bindparam("site")
 )
 _NOTE_HEAD = (
     update(_SITES)
     .where(
         _SITES.c.name == bindparam("site"),
-        or_(_SITES.c.head_hash == "", _SITES.c.head_entries < bindparam("entries")),
+        or_(_SITES.c.head_root == "", _SITES.c.head_entries < bindparam("entries")),
     )
     .values(
         head_entries=bindparam("entries"),
         head_hash=bindparam("hash"),
+        head_root=bindparam("root"),
         head_signature=bindparam("signature"),
         head_countersigned=bindparam("countersigned"),
     )
@@ -225,7 +228,7 @@ _SEEN = update(_SITES).where(_SITES.c.name == bindparam("site")).values(last_see
 
 def known_agent(session: ReadSession, site: str) -> KnownAgent:
     row = session.rows(_KNOWN, {"site": site}).one()
-    return KnownAgent(row[0], row[1], row[2], tuple(row[6:]), Head(row[3], row[4], row[5]))
+    return KnownAgent(row[0], row[1], row[2], tuple(row[7:]), Head(*row[3:7]))
 
 
 def room_of(report: SyncRequest) -> tuple[object, ...]:

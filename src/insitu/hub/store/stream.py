@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import bindparam, insert, select, update
@@ -70,25 +71,36 @@ def put(session: WriteSession, job_id: str, cursor: int, attempt: int, event: di
     session.wake(topic(job_id))
 
 
-@dataclass(frozen=True)
-class StreamedEvent:
+class StreamedEvent(NamedTuple):
+    """One event of a job's stream. Made by the thousand, so a tuple."""
+
     cursor: int
     attempt: int
     event: dict[str, Any]
 
 
 def after(
-    session: ReadSession, job_id: str, cursor: int, *, kinds: Sequence[str] = (), batches: int = 50
+    session: ReadSession,
+    job_id: str,
+    cursor: int,
+    *,
+    kinds: Sequence[str] = (),
+    batches: int = 50,
+    most: int | None = None,
 ) -> list[StreamedEvent]:
-    """The next events of a job after a cursor, oldest first; of some kinds only when `kinds` names them."""
+    """The next events of a job after a cursor, oldest first; of some kinds only when `kinds` names them.
+
+    At most `batches` are looked at, and at most `most` events returned: what is beyond them is not even decoded.
+    """
     query = _AFTER.where(_EVENTS.c.kinds.contains(f",{kinds[0]},")) if len(kinds) == 1 else _AFTER
-    found = session.rows(query, {"job": job_id, "after": cursor, "batches": batches})
-    return [
+    rows = session.rows(query, {"job": job_id, "after": cursor, "batches": batches})
+    found = (
         StreamedEvent(number, attempt, event)
-        for first, attempt, payload in found
+        for first, attempt, payload in rows
         for number, event in enumerate(orjson.loads(payload), first)
         if number > cursor and (not kinds or event["kind"] in kinds)
-    ]
+    )
+    return list(islice(found, most))
 
 
 def run_event(session: ReadSession, job_id: str, attempt: int, local: str) -> dict[str, Any] | None:

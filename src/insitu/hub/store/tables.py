@@ -123,6 +123,7 @@ class SiteRow(Base):
     head_entries: Mapped[int] = mapped_column(BigInteger, default=0)
     """Only ever grows: a ledger that goes back is refused."""
     head_hash: Mapped[str] = mapped_column(default="")
+    head_root: Mapped[str] = mapped_column(default="", server_default="")
     head_signature: Mapped[str] = mapped_column(default="")
     head_countersigned: Mapped[str] = mapped_column(default="")
     alarm: Mapped[str] = mapped_column(default="")
@@ -180,7 +181,6 @@ class JobRow(Base):
     """Changed only by `store.job_states`, along domain.jobs.TRANSITIONS."""
     reason: Mapped[dict[str, Any]]
     failure: Mapped[str] = mapped_column(default="")
-    exit_code: Mapped[int | None]
     site: Mapped[str | None] = mapped_column(ForeignKey("sites.name"))
     base: Mapped[str] = mapped_column(default="")
     lock: Mapped[str] = mapped_column(default="", index=True)
@@ -203,6 +203,8 @@ class JobRow(Base):
     """MLflow has been told how the run ended."""
     run_id: Mapped[str] = mapped_column(default="")
     egress_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    room_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """What the site said that the job may send in all; none, if it does not tell."""
 
 
 class JobEventsRow(Base):
@@ -269,7 +271,7 @@ class JobRunRow(Base):
 
 
 class ReleaseRow(Base):
-    """A released output that was verified and admitted: once for each job, output and digest."""
+    """A released output, or the card of one that stays, verified and admitted: once for each job, output and digest."""
 
     __tablename__ = "releases"
     __table_args__ = (UniqueConstraint("job_id", "output", "digest"),)
@@ -297,6 +299,8 @@ class ReleaseRow(Base):
     admitted_at: Mapped[datetime]
     model_version: Mapped[int | None]
     """MLflow's number, once it has one."""
+    resident: Mapped[bool] = mapped_column(default=False)
+    """It stays at its site: this is its card, and `files` is empty."""
 
 
 class BlobRow(Base):

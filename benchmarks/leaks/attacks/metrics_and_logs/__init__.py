@@ -1,0 +1,1 @@
+"""Values, names and lines that spell rows."""

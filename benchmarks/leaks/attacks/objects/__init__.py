@@ -1,0 +1,1 @@
+"""Models and tables that hold rows by construction."""

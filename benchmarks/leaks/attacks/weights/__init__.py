@@ -1,0 +1,1 @@
+"""Rows in the weights of networks that work."""

@@ -1,0 +1,173 @@
+"""Sorts more than fits into memory: sorted runs on disk, merged block by block (external merge sort, Knuth, TAOCP 3, 5.4).
+
+Used for what an index keeps in order: fingerprints, cells and hashes. How much
+memory it takes is set by whoever builds; the result does not depend on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[Any]
+Records = tuple[Values, ...]
+"""Arrays of one length: what is sorted by, and what belongs to it."""
+
+_LEAST_RECORDS = 1024
+_WORK_FACTOR = 5  # sorting holds the records, their order, and a sorted copy
+_RUN = 4096
+"""Values that are in order for so long, on average, are merged rather than sorted."""
+_U64 = np.uint64
+
+
+def order_of(values: Values) -> NDArray[np.intp]:
+    """The places of `values` (float64 without NaN, or uint64) in ascending order; equal ones stay in theirs.
+
+    Two passes of a radix sort over the 32 leading bits that differ, several times as fast as comparing. What is left
+    out of order is nearly in order, which numpy's stable sort is quick at, as it is at merging a few ordered parts.
+    """
+    keys = values.view(_U64)
+    if values.dtype.kind == "f":  # so that the bits of negative numbers are in order too
+        sign = (keys.view(np.int64) >> np.int64(63)).view(_U64)
+        keys = keys ^ (sign | _U64(1 << 63))
+    if not len(keys):
+        return np.empty(0, dtype=np.intp)
+    if np.count_nonzero(keys[1:] < keys[:-1]) * _RUN < len(keys):
+        return np.argsort(keys, kind="stable")
+    low = keys.min()
+    shift = max(0, int(keys.max() - low).bit_length() - 32)
+    leading = ((keys - low) >> _U64(shift)).astype(np.uint32)
+    order = np.argsort(leading.astype(np.uint16), kind="stable")
+    order = order[np.argsort((leading[order] >> np.uint32(16)).astype(np.uint16), kind="stable")]
+    if shift:
+        found = keys[order]
+        if bool((found[1:] < found[:-1]).any()):
+            order = order[np.argsort(found, kind="stable")]
+    return order
+
+
+class ExternalSort:
+    """Takes records in any order and gives them back in ascending order of their first part."""
+
+    def __init__(self, folder: Path, name: str, dtypes: Sequence[str], *, memory_bytes: int) -> None:
+        self._folder, self.name = folder, name
+        self._dtypes = [np.dtype(dtype) for dtype in dtypes]
+        size = sum(dtype.itemsize for dtype in self._dtypes)
+        self._most = max(_LEAST_RECORDS, memory_bytes // (_WORK_FACTOR * size))
+        self._kept: list[Records] = []
+        self._held = 0
+        self._ready = False  # what is held is in order
+        self._runs: list[list[Path]] = []
+
+    def add(self, *records: Values) -> None:
+        for start in range(0, len(records[0]), self._most):
+            part = tuple(np.array(values[start : start + self._most]) for values in records)
+            if self._held + len(part[0]) > self._most:
+                self._write_run()
+            self._kept.append(part)
+            self._ready = False
+            self._held += len(part[0])
+
+    def clear(self) -> None:
+        """Forget all that was added."""
+        self._kept, self._held = [], 0
+        for paths in self._runs:
+            for path in paths:
+                path.unlink(missing_ok=True)
+        self._runs = []
+
+    def sort(self) -> None:
+        """Put what is held in order. `blocks` does so too; this can be done elsewhere before."""
+        if self._held:
+            held = self._held
+            self._kept, self._held, self._ready = [self._sorted()], held, True
+
+    def blocks(self) -> Iterator[Records]:
+        """All records, ascending. Ask once; what was on disk for it is gone afterwards."""
+        if not self._runs:
+            records = self._sorted()
+            for start in range(0, len(records[0]), self._most):
+                yield tuple(values[start : start + self._most] for values in records)
+            return
+        self._write_run()
+        try:
+            yield from self._merged()
+        finally:
+            self.clear()
+
+    def _sorted(self) -> Records:
+        if len(self._kept) == 1 and self._ready:
+            records = self._kept[0]
+            self._kept, self._held, self._ready = [], 0, False
+            return records
+        parts = zip(*self._kept, strict=True) if self._kept else ([np.empty(0, dtype)] for dtype in self._dtypes)
+        records = [np.concatenate(part) for part in parts]
+        self._kept, self._held = [], 0
+        return _taken(records, order_of(records[0]))
+
+    def _write_run(self) -> None:
+        records = self._sorted()
+        if len(records[0]):
+            stem = f".{self.name}-{len(self._runs)}"
+            paths = [self._folder / f"{stem}-{part}.run" for part in range(len(records))]
+            for values, path in zip(records, paths, strict=True):
+                values.tofile(path)
+            self._runs.append(paths)
+
+    def _merged(self) -> Iterator[Records]:
+        """Of each run a piece is in sight; what is not above the smallest end of a piece is next."""
+        runs: list[list[Values]] = [
+            [np.memmap(path, dtype=dtype, mode="r") for path, dtype in zip(paths, self._dtypes, strict=True)]
+            for paths in self._runs
+        ]
+        places = [0] * len(runs)
+        piece = max(64, self._most // len(runs))
+        while any(place < len(run[0]) for run, place in zip(runs, places, strict=True)):
+            sights = [np.asarray(run[0][place : place + piece]) for run, place in zip(runs, places, strict=True)]
+            ends = [
+                sight[-1]
+                for run, place, sight in zip(runs, places, sights, strict=True)
+                if len(sight) and place + len(sight) < len(run[0])
+            ]
+            cuts = [int(np.searchsorted(sight, min(ends), side="right")) if ends else len(sight) for sight in sights]
+            taken = [
+                _joined(
+                    [
+                        np.asarray(run[part][place : place + cut])
+                        for run, place, cut in zip(runs, places, cuts, strict=True)
+                    ]
+                )
+                for part in range(len(self._dtypes))
+            ]
+            places = [place + cut for place, cut in zip(places, cuts, strict=True)]
+            yield _taken(taken, order_of(taken[0]))
+
+
+def _taken(records: Sequence[Values], order: NDArray[np.intp]) -> Records:
+    return tuple(values[order] for values in records)
+
+
+def without_common(blocks: Iterator[Records], *, most: int) -> Iterator[Values]:
+    """Of ascending values each one once, but none of those that stand there more than `most` times."""
+    last, repeats = np.empty(0, dtype=_U64), 0
+    for (block,) in blocks:
+        if not len(block):
+            continue
+        first = np.flatnonzero(np.concatenate(([True], block[1:] != block[:-1])))
+        values, counts = block[first], np.diff(first, append=len(block))
+        if len(last) and values[0] == last[0]:
+            counts[0] += repeats
+        elif len(last) and repeats <= most:
+            yield last
+        last, repeats = values[-1:], int(counts[-1])  # the next block may begin with more of it
+        yield values[:-1][counts[:-1] <= most]
+    if len(last) and repeats <= most:
+        yield last
+
+
+def _joined(parts: list[Values]) -> Values:
+    return np.concatenate(parts)
