@@ -161,6 +161,7 @@ class _Stream:
             ledger=self._ledger,
             link=link,
             may_spend=lambda *_: True,
+            has_policy=lambda: True,
             clock=lambda: datetime.now(UTC),
             acked=0,
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+import traceback
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +31,16 @@ class Attempts:
         return self.recover(case, variant, [self.open.play(case, variant, run) for run in range(case.runs(variant))])
 
     def attack(self, case: Case, variant: str, *, proof: Score, in_envelope: bool) -> Outcome:
+        """What becomes of it. Whatever goes wrong is an outcome too: the others go on."""
+        try:
+            return self._attack(case, variant, proof=proof, in_envelope=in_envelope)
+        except Exception as error:  # noqa: BLE001 - see above
+            traceback.print_exc(file=sys.stderr)
+            return Outcome(
+                case.kind, case.name, variant, case.title, in_envelope, proof, Score(), "failed", type(error).__name__
+            )
+
+    def _attack(self, case: Case, variant: str, *, proof: Score, in_envelope: bool) -> Outcome:
         begun = time.monotonic()
         played = [self.real.play(case, variant, run) for run in range(case.runs(variant))]
         let_outs = [let_out for let_out, _ in played]

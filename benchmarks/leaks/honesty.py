@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -40,6 +42,15 @@ class HonestOutcome:
 
 
 def try_honest(case: Case, variant: str, *, open_gate: OpenGate, real: RealGate) -> HonestOutcome:
+    """What becomes of it. Whatever goes wrong is an outcome too: the others go on."""
+    try:
+        return _try_honest(case, variant, open_gate=open_gate, real=real)
+    except Exception as error:  # noqa: BLE001 - see above
+        traceback.print_exc(file=sys.stderr)
+        return HonestOutcome(case.name, case.title, passes=False, verdict="failed", rule=type(error).__name__)
+
+
+def _try_honest(case: Case, variant: str, *, open_gate: OpenGate, real: RealGate) -> HonestOutcome:
     let_out, job = real.play(case, variant)
     decided = {name: one for name, one in let_out.decided.items() if one.rule != NOT_WRITTEN}
     first = next((one for one in decided.values() if one.verdict != "released"), None) or next(

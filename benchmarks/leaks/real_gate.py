@@ -11,14 +11,14 @@ import shutil
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from benchmarks.leaks.cases import FOLDER, Case
+from benchmarks.leaks.cases import FOLDER, Case, attacks, honest_models
 from benchmarks.leaks.let_out import Decided, LetOut, Metric
 from benchmarks.leaks.policy import BUDGET, DATASETS, RELEASE
 from insitu.agent.catalogue import add_dataset
@@ -39,10 +39,11 @@ class RealGate:
     world: World
     folder: Path
     requirements: str
-    jobs: dict[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
         lay_out_code(self.folder / "code", self.requirements)
+        for case in [*attacks(), *honest_models()]:
+            (self.folder / f"{case.path}.yaml").write_text(yaml.safe_dump(job_document(case)))
 
     def open_site(self, data: Mapping[str, Path]) -> None:
         """Add the datasets, and let the agent start with the bench's policy."""
@@ -59,7 +60,6 @@ class RealGate:
     def submit(self, case: Case, variant: str, run: int = 0) -> JobView:
         """Submit a case's job and wait until it is final or held."""
         path = self.folder / f"{case.path}.yaml"
-        path.write_text(yaml.safe_dump(job_document(case)))
         changes = {"inputs.variant": str(case.variants.index(variant)), "inputs.run": str(run)}
         job = self.world.alice.submit(path, changes=changes)
         return self.world.alice.wait(job.id, timeout_s=_JOB_S)

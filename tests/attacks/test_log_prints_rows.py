@@ -128,7 +128,9 @@ def test_metric_names_that_are_rows_stay(known, monkeypatch):
         monkeypatch.setattr(module, "objection_to", lambda _: "")
     monkeypatch.setattr(MetricNames, "_objection_to_words", lambda *_: "")
     without = metric_gate("m_*", [])
-    assert sum(without.decide(name, 1.0, 0, AT).leaves for name in set(names)) == 100  # only their number bounds them then
+    assert (
+        sum(without.decide(name, 1.0, 0, AT).leaves for name in set(names)) == 100
+    )  # only their number bounds them then
 
 
 def test_digits_behind_the_policys_do_not_leave(monkeypatch):

@@ -197,7 +197,8 @@ def test_a_connection_that_is_given_back_after_the_end_is_closed(url):
     migrate(closing)
     with closing.read() as session:
         session.rows(select(SiteRow.name))
-        connection = session._connection.connection.dbapi_connection
+        raw: Any = session._connection.connection
+        connection = raw.dbapi_connection
         closing.close()
     if closing.on_postgres:
         assert connection.closed

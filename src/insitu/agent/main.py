@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import gc
 import json
 import logging
 import os
@@ -111,6 +112,8 @@ def _serve(site: Site, stop: threading.Event, ready: Callable[[Site], None]) -> 
         assignments.resume()
         deployments.start()
         conversation.start()
+        gc.collect()
+        gc.freeze()  # what was imported is not looked through again while somebody waits for a job's first line
         ready(site)
         stop.wait()
     finally:
@@ -241,6 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--ready-fd", type=int, help="file descriptor that gets one JSON line when the agent serves")
     given = parser.parse_args(arguments)
     set_up_logging(given.log_level)
+    sys.setswitchinterval(0.001)  # a thread that computes would hold up one that starts a job by 5 ms
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

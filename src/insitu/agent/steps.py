@@ -106,7 +106,7 @@ def accept(attempt: Attempt) -> Next:
 
 def prepare(attempt: Attempt) -> Next:
     """Code, packages and data are put ready; then the gate's process, then the sandbox."""
-    site, job = attempt.site, attempt.verified
+    site = attempt.site
     if site.keepers.adopt(attempt.workspace.keeper) is not None:
         return _runs(attempt)  # started before a crash that came before this was recorded
     target = Target.model_validate(attempt.row.details["target"])
@@ -118,32 +118,44 @@ def prepare(attempt: Attempt) -> Next:
         return Next.failed(FailureClass.DATA, exc)
     _end_intake_of_a_former_try(attempt)
     attempt.workspace.make(gate_uid=site.settings.gate_gid)
-    code = _code(attempt, Digest(job.document.code))
-    environment = site.environments.ready(Digest(target.lock), site.link.fetch_blob)
-    uid = site.store.take_uid(attempt.row, first=site.settings.first_uid + 1)
-    attempt.workspace.make_outputs(uid)
-    request = KeeperRequest(
-        spec=_sandbox_spec(attempt, code, environment, data, uid),
-        sandbox=site.sandbox.name,
-        state_dir=attempt.workspace.keeper,
-        settings=site.sandbox_settings,
-        streams_socket=attempt.workspace.control,
-    )
-    # Both get ready beside each other and beside the disk; whatever goes wrong meanwhile ends both, and no code has run.
-    with site.keepers.starting(request) as keeper, site.intakes.starting(_intake_request(attempt, data)) as intake:
-        site.store.sync()
-        attempt.intake = intake.ready()
-        attempt.keeper = keeper.go()
+    # Gate and sandbox get ready beside each other and beside the disk. Whatever goes wrong meanwhile ends both, and no
+    # code has run.
+    with site.intakes.starting(_intake_request(attempt, data)) as intake:
+        request = KeeperRequest(
+            spec=_ready_spec(attempt, target, data),
+            sandbox=site.sandbox.name,
+            state_dir=attempt.workspace.keeper,
+            settings=site.sandbox_settings,
+            streams_socket=attempt.workspace.control,
+        )
+        with site.keepers.starting(request) as keeper:
+            site.store.sync()
+            attempt.intake = intake.ready()
+            attempt.keeper = keeper.go()
     return _runs(attempt)
+
+
+def _ready_spec(attempt: Attempt, target: Target, data: list[tuple[str, DatasetVersion]]) -> SandboxSpec:
+    """What the sandbox is to be, once code and packages are here."""
+    site = attempt.site
+    code = _code(attempt, Digest(attempt.verified.document.code))
+    environment = site.environments.ready(Digest(target.lock), site.link.fetch_blob)
+    uid = _uid(attempt)
+    attempt.workspace.make_outputs(uid)
+    return _sandbox_spec(attempt, code, environment, data, uid)
+
+
+def _uid(attempt: Attempt) -> int:
+    """The job's own at this machine, the same whenever it is asked for."""
+    return attempt.site.store.take_uid(attempt.row, first=attempt.site.settings.first_uid + 1)
 
 
 def _runs(attempt: Attempt) -> Next:
     """The sandbox was told to go: what holds for what it tells is what the policy says now."""
-    site, policy = attempt.site, attempt.site.policy.require()
-    uid = site.store.take_uid(attempt.row, first=site.settings.first_uid + 1)  # the one that it has
+    policy = attempt.site.policy.require().for_code(approved=bool(attempt.run_envelope))
     return Next(
         JobState.RUNNING,
-        details={"uid": uid, "channels": channels(policy.for_code(approved=bool(attempt.run_envelope)))},
+        details={"uid": _uid(attempt), "channels": channels(policy)},
         event=_room(attempt),
     )
 

@@ -39,13 +39,13 @@ def runs_of(key: HashKey, values: NDArray[Any], step: int) -> Iterator[tuple[int
     count = max(0, (len(values) - RUN_VALUES) // step + 1)
     for done in range(0, count, _CHUNK):
         some, at = min(_CHUNK, count - done), done * step
-        part = np.asarray(values[at : at + (some - 1) * step + RUN_VALUES], dtype=np.float64)
-        words = _levels(part, step).view("<u8")
+        words = _levels(values[at : at + (some - 1) * step + RUN_VALUES], step).view("<u8")
         yield at, hash_words(key, [np.ascontiguousarray(words[:, 0]), np.ascontiguousarray(words[:, 1])])
 
 
-def _levels(part: NDArray[np.float64], step: int) -> Bytes:
+def _levels(values: NDArray[Any], step: int) -> Bytes:
     with np.errstate(all="ignore"):  # what a job wrote may hold any bit pattern
+        part = np.asarray(values, dtype=np.float64)
         runs: NDArray[np.float64] = np.lib.stride_tricks.sliding_window_view(part, RUN_VALUES)[::step]
         low = runs.min(axis=1, keepdims=True)
         extent = runs.max(axis=1, keepdims=True) - low
@@ -57,7 +57,7 @@ def _levels(part: NDArray[np.float64], step: int) -> Bytes:
 
 def telling(values: NDArray[Any]) -> bool:
     """Whether a run says something about the data: not a staircase, a cycle, a sorted list or a handful of levels."""
-    levels = _levels(np.asarray(values, dtype=np.float64), 1)[0]
+    levels = _levels(values, 1)[0]
     steps = np.diff(levels.astype(np.int16))
     in_order = bool(np.all(steps >= 0)) or bool(np.all(steps <= 0))
     different = min(

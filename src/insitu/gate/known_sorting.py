@@ -127,24 +127,31 @@ class ExternalSort:
         places = [0] * len(runs)
         piece = max(64, self._most // len(runs))
         while any(place < len(run[0]) for run, place in zip(runs, places, strict=True)):
-            sights = [np.asarray(run[0][place : place + piece]) for run, place in zip(runs, places, strict=True)]
-            ends = [
+            sights: list[Values] = [
+                np.asarray(run[0][place : place + piece]) for run, place in zip(runs, places, strict=True)
+            ]
+            ends: list[Any] = [
                 sight[-1]
                 for run, place, sight in zip(runs, places, sights, strict=True)
                 if len(sight) and place + len(sight) < len(run[0])
             ]
-            cuts = [int(np.searchsorted(sight, min(ends), side="right")) if ends else len(sight) for sight in sights]
-            taken = [
-                _joined(
-                    [
-                        np.asarray(run[part][place : place + cut])
-                        for run, place, cut in zip(runs, places, cuts, strict=True)
-                    ]
-                )
-                for part in range(len(self._dtypes))
+            cuts = [_count_up_to(sight, ends) for sight in sights]
+            pieces = [
+                tuple(values[place : place + cut] for values in run)
+                for run, place, cut in zip(runs, places, cuts, strict=True)
             ]
+            taken: list[Values] = [np.concatenate(part) for part in zip(*pieces, strict=True)]
             places = [place + cut for place, cut in zip(places, cuts, strict=True)]
             yield _taken(taken, order_of(taken[0]))
+
+
+def _count_up_to(values: Values, ends: Sequence[Any]) -> int:
+    """How many of `values` are not above the smallest of `ends`; all, if there is none."""
+    if not ends:
+        return len(values)
+    smallest: Any = min(ends)
+    places: NDArray[np.intp] = np.searchsorted(values, np.array([smallest]), side="right")
+    return int(places[0])
 
 
 def _taken(records: Sequence[Values], order: NDArray[np.intp]) -> Records:
@@ -167,7 +174,3 @@ def without_common(blocks: Iterator[Records], *, most: int) -> Iterator[Values]:
         yield values[:-1][counts[:-1] <= most]
     if len(last) and repeats <= most:
         yield last
-
-
-def _joined(parts: list[Values]) -> Values:
-    return np.concatenate(parts)

@@ -89,11 +89,11 @@ def _dispatch(data: Data, place: Place) -> None:
         read_tar(data, place)
     elif may_be_compressed(data) and read_weakly_marked(data, place):
         return
+    elif is_onnx(data):
+        read_onnx(data, place)
     elif (text := text_of(data)) is not None:
         place.add_kind("text")
         read_text(text, place)
-    elif is_onnx(data):
-        read_onnx(data, place)
     else:
         place.add_kind("binary")
         _read_unknown(data, place)

@@ -25,6 +25,7 @@ _MARKS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
 _MANY = 0.9
 _FEW_BLOCKS = 0.6  # of the characters share one high byte
+_LAST_BLOCK = 0x0E  # of scripts with few letters; bytes taken for the many characters of others are anything
 
 
 def is_text(data: Data) -> bool:
@@ -89,7 +90,8 @@ def _wide(data: Data) -> str | None:
 
 def _shares_high_byte(data: Data, width: int, place: int) -> bool:
     high = np.frombuffer(data[: _SAMPLE // width * width], dtype=np.uint8)[place::width]
-    return int(np.bincount(high).max()) >= _FEW_BLOCKS * len(high)
+    counts = np.bincount(high)
+    return int(counts.argmax()) <= _LAST_BLOCK and int(counts.max()) >= _FEW_BLOCKS * len(high)
 
 
 def _is_readable(text: str) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from insitu.gate.contents import Coverage, Data, NotReadableError, Place
 from insitu.gate.effort import Effort
-from insitu.gate.read_characters import text_of
+from insitu.gate.read_characters import is_text
 from insitu.gate.read_compressed import may_be_compressed, unpack
 from insitu.gate.read_safetensors import is_safetensors
 from insitu.gate.signatures import (
@@ -32,6 +32,8 @@ _SMALL = 1 << 20
 _MAX_PLACES = 64  # of one magic in one piece of data
 _MAX_TRIES = 4096  # of zlib's, which is met by chance
 _SMALLEST = 256  # bytes of a stream that show whether it is one
+_LEAST_INFLATED = 100  # … of deflate without any magic, which patterns in bits look like for a while
+_LEAST_LETTERS = 12  # distinct ones in what is text
 _LEAST_OUT = 16  # bytes: what a stream must yield to be one
 _TEXT = re.compile(rb"(?:[\t\r\n\x20-\x7e]|[\xc2-\xf4][\x80-\xbf]{1,3}){6,}")
 _LONG_TEXT = re.compile(rb"[\t\r\n\x20-\x7e]{24,}")
@@ -120,12 +122,14 @@ def inflated_at_start(data: bytes, effort: Effort) -> bytes | None:
         out = zlib.decompressobj(wbits=-15).decompress(data, _SMALL)
     except zlib.error:
         return None
-    return out if _tells_itself(out) else None
+    return out if len(out) >= _LEAST_INFLATED and _tells_itself(out) else None
 
 
 def _tells_itself(out: bytes) -> bool:
     """What comes out of random bytes, as far as anything does, is no text and no known format."""
-    return len(out) >= _LEAST_OUT and (has_signature(out) or text_of(out[:_SMALLEST], latin=False) is not None)
+    sample = out[:_SMALLEST]
+    written = len(set(sample)) >= _LEAST_LETTERS and any(is_text(sample[: len(sample) - cut]) for cut in range(4))
+    return len(out) >= _LEAST_OUT and (written or has_signature(out))
 
 
 def read_strings(data: Data, place: Place) -> None:

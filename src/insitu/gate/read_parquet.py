@@ -70,6 +70,14 @@ class _Column:
     pages: list[Values] = field(default_factory=list[Values])
     dictionaries: list[Values] = field(default_factory=list[Values])
 
+    def numbers(self) -> tuple[Numbers, Numbers]:
+        """The rows' numbers, and those of the dictionaries that no row refers to."""
+        pages = [page for page in self.pages if not isinstance(page, list)]
+        dictionaries = [values for values in self.dictionaries if not isinstance(values, list)]
+        used = np.concatenate(pages) if pages else np.empty(0)
+        offered = np.concatenate(dictionaries) if dictionaries else np.empty(0)
+        return used, offered[~np.isin(offered, used)]
+
     def rows(self) -> list[str] | Numbers:
         """One value for each row."""
         if any(isinstance(page, list) for page in self.pages):
@@ -285,9 +293,9 @@ def _hand_on(columns: list[_Column], place: Place) -> None:
         for values in (*column.dictionaries, *column.pages):
             if isinstance(values, list):
                 place.read(b"\n".join(values), f"column {number}", guessed=True)
-        numeric = [values for values in (*column.dictionaries, *column.pages) if not isinstance(values, list)]
-        if numeric:
-            inner.add_numbers(np.concatenate(numeric))
+        numeric, unused = column.numbers()
+        inner.add_numbers(numeric)
+        inner.add_numbers(unused, "dictionary")
     rows = [column.rows() for column in columns if column.pages]
     if len({len(column) for column in rows}) != 1 or len(rows) < 2:  # nested: columns have no rows in common
         return

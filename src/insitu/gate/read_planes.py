@@ -51,7 +51,6 @@ _MAX_CODES = 1_000_000
 _TEXT_RUN = 64
 _LEAST_LETTERS = 12
 _USUAL = b" \t\r\n,.;:-_/+=\"'0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_HALVES = ("bits 0 to 15", "bits 0 to 31")  # of wider numbers: where narrower ones would be put
 _TEXT_TABLE = bytes(97 if 32 <= byte < 127 or byte in (9, 10, 13) else 0 for byte in range(256))
 _TEXT = re.compile(rb"[\t\r\n\x20-\x7e]{%d,}" % _TEXT_RUN)
 _ENOUGH = 3  # streams found in one group: no need to find each of its copies in other slices
@@ -108,6 +107,7 @@ class _Group:
         self._place = place
         self._purse = purse
         self._hits = 0
+        self._half = ""  # the lower half of each value, where narrower numbers would be put
 
     def search(self, arrays: Sequence[Numbers]) -> None:
         bits = bits_of(arrays)
@@ -115,6 +115,7 @@ class _Group:
         if not varying:
             return
         slices = list(_slices(varying))
+        self._half = _Slice(0, 4 * bits.dtype.itemsize).label
         head = bits[: _HEAD_BYTES * 8]
         for one in slices:
             self._search_slice(head[: max(_LEAST_VALUES, _HEAD_BYTES * 8 // one.width)], one, head_only=True)
@@ -164,7 +165,7 @@ class _Group:
         if (inflated := inflated_at_start(start, self._place.effort)) is not None:
             inside.add_kind("hidden stream")
             inside.read(inflated, "unpacked", guessed=True)
-        if label in _HALVES and width <= _RAW_BYTES and _may_be_floats(start):
+        if label == self._half and width <= _RAW_BYTES and _may_be_floats(start):
             read_raw(start, inside.where, self._place.contents, aligned=True)
 
     def read_bytes(self, array: Numbers) -> None:
@@ -174,7 +175,10 @@ class _Group:
         if len(flat) < _LEAST_BYTES or not (_are_bytes(sample) and _are_bytes(flat)):
             return
         data = flat.astype(np.uint8).tobytes()
-        if has_signature(data) or has_signature(data[::-1]) or text_of(data) is not None:
+        packed = has_signature(data) or has_signature(data[::-1])
+        if packed:
+            self._place.at("values as bytes").add_kind("hidden stream")
+        if packed or text_of(data) is not None:  # ages and counts may be letters as well: that alone says nothing
             self._place.read(data, "values as bytes", guessed=True)
 
 

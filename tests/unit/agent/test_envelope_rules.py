@@ -193,9 +193,9 @@ def test_any_packages_are_inside_only_where_that_was_said() -> None:
 def test_where_the_policy_wants_two_reviewers_one_signature_is_not_enough() -> None:
     needs_two = POLICY.model_copy(update={"review": POLICY.review.model_copy(update={"needed": 2})})
     assert rules(outside(policy=needs_two)) == ["review"]
-    two = {"jo": JO.fingerprint, "kim": SigningKey.generate().fingerprint}
+    two: dict[str, str] = {"jo": JO.fingerprint, "kim": SigningKey.generate().fingerprint}
     assert outside(policy=needs_two, signed_by=two) == []
-    with_the_signer = {"jo": JO.fingerprint, "alice": ALICE.fingerprint}
+    with_the_signer: dict[str, str] = {"jo": JO.fingerprint, "alice": ALICE.fingerprint}
     assert rules(outside(policy=needs_two, signed_by=with_the_signer)) == ["review"]
 
 

@@ -32,7 +32,7 @@ KNOWN_PRINTS = FingerprintSet.of(prints_of(KNOWN, KNOWN_STEP))
 @settings(max_examples=200, deadline=None)
 @given(start=st.integers(0, len(KNOWN) - CERTAIN_BYTES), before=st.integers(0, 200), behind=st.integers(0, 60))
 def test_a_copied_run_of_the_certain_length_is_found_at_any_offset(start, before, behind):
-    rng = np.random.default_rng(before)
+    rng = np.random.default_rng([before, behind, 1])
     copied = KNOWN[start : start + CERTAIN_BYTES]
     data = np.concatenate(
         [rng.integers(0, 256, before, dtype=np.uint8), copied, rng.integers(0, 256, behind, dtype=np.uint8)]

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insitu.domain.errors import InvalidInputError
-from insitu.domain.outputs import OutputType
+from insitu.domain.outputs import OutputType, ReleaseContract
 from insitu.gate.checks import CHECKS
 from insitu.gate.contents import Contents
 from insitu.gate.effort import Effort
@@ -318,7 +318,7 @@ def test_files_of_another_format_are_refused(tmp_path, format, data):
 
 def test_the_rule_says_how_much_and_where_and_never_what(known):
     found = look(known["text"], NOTES[3000:3400].encode())
-    terms = Terms(load_policy(DEFAULT_POLICY_TEXT).release, None)
+    terms = Terms(load_policy(DEFAULT_POLICY_TEXT).release, ReleaseContract())
     finding = CHECKS["known-content"](Subject("model", OutputType.MLFLOW_MODEL, None, 0, content=(found,)), terms)
     assert finding is not None
     assert finding.measure == f"1 run, {found.size_bytes} bytes, of the dataset's files"

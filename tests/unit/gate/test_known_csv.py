@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ CELLS = (
 )
 
 
-def written(rows: list[list[str]], **options: object) -> bytes:
+def written(rows: list[list[str]], **options: Any) -> bytes:
     out = io.StringIO(newline="")
     csv.writer(out, lineterminator="\n", **options).writerows(rows)
     return out.getvalue().encode("utf-8", "replace")

@@ -1,9 +1,11 @@
 """Two forms of one model are asked the same rows, as the sandbox does it."""
 
 import csv
+import importlib
 import json
 import shutil
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +19,12 @@ from insitu.serving.smoke import NotMadeError, compare, differing, main, take_ro
 pytestmark = pytest.mark.filterwarnings("ignore")  # as `main` does: libraries' warnings are about training
 
 
+TABLE: Any = load_breast_cancer(as_frame=True)
+
+
 @pytest.fixture
 def data(tmp_path):
-    table = load_breast_cancer(as_frame=True).frame
+    table = TABLE.frame
     folder = tmp_path / "data"
     folder.mkdir()
     table.to_csv(folder / "wdbc.csv", index=False)
@@ -27,11 +32,11 @@ def data(tmp_path):
 
 
 def save(folder, estimator, features):
-    import mlflow.sklearn
+    mlflow_sklearn: Any = importlib.import_module("mlflow.sklearn")
     from mlflow.models import infer_signature
 
-    estimator.fit(features, load_breast_cancer().target)
-    mlflow.sklearn.save_model(
+    estimator.fit(features, TABLE.target)
+    mlflow_sklearn.save_model(
         estimator,
         folder,
         serialization_format="skops",
@@ -42,7 +47,7 @@ def save(folder, estimator, features):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    features = load_breast_cancer(as_frame=True).data
+    features = TABLE.data
     return save(tmp_path_factory.mktemp("m") / "model", make_pipeline(StandardScaler(), LogisticRegression()), features)
 
 
@@ -51,9 +56,9 @@ def test_a_copy_that_is_the_same_answers_the_same(model, data):
 
 
 def test_another_model_answers_differently(model, data, tmp_path):
-    features = load_breast_cancer(as_frame=True).data
+    features = TABLE.data
     other = save(tmp_path / "other", make_pipeline(StandardScaler(), LogisticRegression(C=1e-6)), -features)
-    answer = compare(model, other, data, 100, "", [])
+    answer: Any = compare(model, other, data, 100, "", [])
     assert answer["rows"] == 100
     assert 20 < answer["differ"] <= 100
 
@@ -98,7 +103,8 @@ def test_a_function_of_the_job_predicts_where_no_library_can(code, data, tmp_pat
     near = custom(tmp_path / "b", {"mean radius": 1.0001, "mean area": 0.01})
     far = custom(tmp_path / "c", {"mean radius": 1.0, "mean area": -0.01})
     assert compare(before, near, data, 50, "scoring:predict", []) == {"rows": 50, "differ": 0}
-    assert compare(before, far, data, 50, "scoring:predict", [])["differ"] > 25
+    answer: Any = compare(before, far, data, 50, "scoring:predict", [])
+    assert answer["differ"] > 25
 
 
 def test_a_model_that_nobody_can_ask_is_not_compared(data, tmp_path):

@@ -44,6 +44,7 @@ def test_a_line_is_what_the_event_would_have_written(fields):
 def test_a_batch_of_metrics_is_read_as_it_was_written():
     body = batch(*numbered(MAX_EVENTS))
     found, expected = read_plain_metrics(body), EventBatch.model_validate_json(body)
+    assert found is not None
     assert (found.job_id, found.attempt, found.fence) == (expected.job_id, expected.attempt, expected.fence)
     assert (found.entry, found.size_bytes) == (expected.entry, expected.size_bytes)
     assert [MetricEvent.model_validate(each) for each in found.events] == expected.events
@@ -66,7 +67,9 @@ def test_what_agents_send_is_read_without_objects():
 )
 def test_events_at_the_edge_are_read_as_their_type_reads_them(given):
     body = batch(event(**given))
-    (found,) = read_plain_metrics(body).events
+    batch_read = read_plain_metrics(body)
+    assert batch_read is not None
+    (found,) = batch_read.events
     assert [MetricEvent.model_validate(found)] == EventBatch.model_validate_json(body).events
 
 
