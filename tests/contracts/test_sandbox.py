@@ -16,9 +16,9 @@ from insitu.domain.errors import ConflictError, InvalidInputError, UnavailableEr
 from insitu.sandbox.contract import SANDBOXES, SandboxSettings, choose, open_sandbox
 from insitu.sandbox.keeper_pool import KeeperHandle, KeeperPool
 from insitu.sandbox.spec import Mount, Reason, SandboxResult
-from tests.sandbox_rig import END_LIMIT_S, Rig, docker_socket, rig, until
+from tests.sandbox_rig import END_LIMIT_S, Rig, bubblewrap_rig, docker_socket, rig, until
 
-FIXTURES = (docker_socket, rig)
+FIXTURES = (bubblewrap_rig, docker_socket, rig)
 
 IGNORE_TERM = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
 
@@ -63,6 +63,14 @@ def test_what_is_not_told_to_go_never_was(rig: Rig):
     assert not (request.state_dir / "keeper.json").exists()
     assert not (rig.folder / spec.name / "outputs" / "ran").exists()
     assert spec.name not in rig.sandbox.running()
+
+
+def test_what_a_dead_keeper_made_ahead_is_ended_by_the_next(bubblewrap_rig: Rig):
+    mark = ["--setenv", "INSITU_SANDBOX", "ahead:k4194304-1", "-"]  # of a process that can't be
+    with subprocess.Popen(["/bin/sh", "-c", "sleep 600; :", *mark], start_new_session=True) as left:
+        bubblewrap_rig.run("")
+        assert left.wait(END_LIMIT_S) == -signal.SIGKILL
+        os.killpg(left.pid, signal.SIGKILL)  # its child, which has no mark
 
 
 @pytest.mark.parametrize("changes", [{"limits": {"scratch_bytes": 8 << 20}}, {"workdir": "/srv/elsewhere"}])

@@ -13,7 +13,6 @@ is looked at as bytes of no known form all the same.
 
 from __future__ import annotations
 
-import pickletools
 import re
 
 from insitu.gate.contents import Contents, Data, NotReadableError, Place
@@ -23,8 +22,6 @@ from insitu.gate.read_embedded import read_embedded, read_strings
 from insitu.gate.read_numpy import MAGIC as NPY_MAGIC
 from insitu.gate.read_numpy import read_npy
 from insitu.gate.read_onnx import is_onnx, read_onnx
-from insitu.gate.read_parquet import is_parquet, read_parquet
-from insitu.gate.read_pickle import read_pickle
 from insitu.gate.read_planes import read_planes
 from insitu.gate.read_png import MAGIC as PNG_MAGIC
 from insitu.gate.read_png import read_png
@@ -38,7 +35,10 @@ from insitu.gate.read_zip import read_beside_members, read_members, read_without
 from insitu.gate.signatures import UNREAD, has_signature
 
 _PICKLE_START = re.compile(rb"\x80[\x00-\x05]")
-_OLD_PICKLE = re.compile(rb"[(\]}c\[{]")  # protocols 0 and 1 have no magic; see _is_an_old_pickle
+_OLD_PICKLE = re.compile(
+    rb"[(\]}c]|\[(?![\"\[0-9 \r\n-])|\{(?![\" \r\n])"
+)  # protocols 0 and 1 have no magic; JSON is none
+_PARQUET = (b"PAR1", b"PARE")
 _MAX_BACKWARDS = 64 << 20
 
 
@@ -81,11 +81,24 @@ def _dispatch(data: Data, place: Place) -> None:
         read_compressed(data, place)
     elif is_safetensors(data):
         read_safetensors(data, place)
-    elif is_parquet(data):
+    elif head[:4] in _PARQUET:
+        from insitu.gate.read_parquet import read_parquet  # noqa: PLC0415 - most judgements meet none of these two
+
         read_parquet(data, place)
-    elif _PICKLE_START.match(head) or _is_an_old_pickle(data):
-        read_pickle(data, place)
-    elif is_tar(data):
+    elif _PICKLE_START.match(head) or _OLD_PICKLE.match(head):
+        from insitu.gate.read_pickle import is_pickle, read_pickle  # noqa: PLC0415
+
+        if is_pickle(data):
+            read_pickle(data, place)
+        else:
+            _dispatch_unmarked(data, place)
+    else:
+        _dispatch_unmarked(data, place)
+
+
+def _dispatch_unmarked(data: Data, place: Place) -> None:
+    """Formats without a magic of their own at the beginning, text, and what is nothing known."""
+    if is_tar(data):
         read_tar(data, place)
     elif may_be_compressed(data) and read_weakly_marked(data, place):
         return
@@ -127,15 +140,3 @@ def _read_unknown(data: Data, place: Place) -> None:
     read_raw(data, place.where, place.contents, aligned=False)
     if len(data) <= _MAX_BACKWARDS and has_signature(bytes(data[: -65 if len(data) > 64 else None : -1])):
         place.read(bytes(data[::-1]), "backwards", guessed=True)
-
-
-def _is_an_old_pickle(data: Data) -> bool:
-    """Protocols 0 and 1 have no magic: all of their opcodes must make sense, up to the STOP at the very end."""
-    head = bytes(data[:2])
-    if not _OLD_PICKLE.match(head) or bytes(data[-64:]).rstrip()[-1:] != b"." or head in (b'{"', b'["'):
-        return False
-    try:
-        names = [opcode.name for opcode, _, _ in pickletools.genops(bytes(data))]
-    except (ValueError, IndexError, UnicodeError, OverflowError, MemoryError):
-        return False
-    return names[-1:] == ["STOP"] and len(names) > 1

@@ -94,10 +94,6 @@ class _Page:
         return _struct(self.header.get(number))
 
 
-def is_parquet(data: Data) -> bool:
-    return bytes(data[:4]) in (MAGIC, b"PARE") and len(data) >= 12
-
-
 def read_parquet(data: Data, place: Place) -> None:
     """Take the whole file.
 

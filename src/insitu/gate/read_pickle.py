@@ -217,6 +217,19 @@ class _Machine:
         self._add(array_of(data, dtype, shape, fortran_order=state.get("order") == "F"))
 
 
+def is_pickle(data: Data) -> bool:
+    """By its magic; protocols 0 and 1 have none: all of their opcodes must make sense, up to a STOP at the very end."""
+    if bytes(data[:1]) == b"\x80":
+        return True
+    if bytes(data[-64:]).rstrip()[-1:] != b".":
+        return False
+    try:
+        names = [opcode.name for opcode, _, _ in pickletools.genops(bytes(data))]
+    except (ValueError, IndexError, UnicodeError, OverflowError, MemoryError):
+        return False
+    return names[-1:] == ["STOP"] and len(names) > 1
+
+
 def read_pickle(data: Data, place: Place) -> None:
     """Take what the pickle holds, and read the bytes after its STOP."""
     whole = bytes(data)

@@ -79,6 +79,7 @@ class BubblewrapSandbox:
         for keeper, name, group in cgroups.find_groups(hierarchy):
             if not name and not _lives(keeper):
                 group.destroy()
+        _end_what_dead_keepers_made()
         self._joiner = Joiner(cgroups.make_group(hierarchy, _who_i_am()), bpf_program())
         # Without groups it is found by its name, which is in the arguments of a place that was made for it.
         if likely is not None and self._program and hierarchy.parents and kernel.can_attach_trees():
@@ -333,6 +334,14 @@ def _who_i_am() -> str:
 def _mark_of(keeper: str) -> str:
     """Of a place that has no name yet, by the id of the group that will have it. No sandbox can be called so."""
     return f"{_AHEAD}{keeper}"
+
+
+def _end_what_dead_keepers_made() -> None:
+    """A keeper that is killed while bubblewrap makes a place leaves its first process behind, waiting for ever."""
+    for mark, pid in _marked_processes():
+        if mark.startswith(_AHEAD) and not _lives(mark.removeprefix(_AHEAD)):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def _lives(keeper: str) -> bool:
