@@ -43,7 +43,8 @@ def test_a_copied_run_of_the_certain_length_is_found_at_any_offset(start, before
         for place in KNOWN_PRINTS.where(found)
     ]
     assert hits
-    assert all(before <= hit <= before + CERTAIN_BYTES - RUN_BYTES for hit in hits)
+    # A byte of noise may continue the copy by chance, so what counts is that each hit is a run of what is known.
+    assert all(data[hit : hit + RUN_BYTES].tobytes() in KNOWN.tobytes() for hit in hits)
 
 
 def test_the_two_steps_have_no_factor_in_common_or_some_shifts_would_never_meet():
