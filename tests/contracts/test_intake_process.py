@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from insitu.domain.errors import UnavailableError
+from insitu.gate.code_words import CODE_WORDS, CodeWords, write_code_words
 from insitu.gate.known_data import build_index
 from insitu.intake.client import attach
 from tests.unit.intake.served_job import (
@@ -318,6 +319,9 @@ def test_a_printed_row_of_the_dataset_does_not_leave(start, index):
 
 
 def test_of_a_traceback_only_type_and_own_frames_leave(job):
+    lines = ["def fit(model, rows):", *["    ..."] * 7, "    model.fit(rows)"]
+    signed = CodeWords({"train.py": len(lines)}, frozenset({"def", "fit", "model", "rows"}))
+    write_code_words(signed, job.folder / CODE_WORDS)
     stdout, stderr = job.give_streams()
     os.write(
         stderr,

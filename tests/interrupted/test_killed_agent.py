@@ -68,12 +68,14 @@ def test_a_job_ends_once_wherever_the_agent_was_killed(world: World, point: str)
     files = [entry for entry in world.ledger_entries() if entry["kind"] == "file" and entry["job_id"] == job.id]
     assert len(files) == 1, "one output, one entry"
     assert [output.verdict for output in ended.outputs] == ["released"]
-    _nothing_is_left(world)
+    _nothing_is_left(world, job.id)
 
 
-def _nothing_is_left(world: World) -> None:
+def _nothing_is_left(world: World, job_id: str) -> None:
     sandbox = open_sandbox(world.sandbox, SandboxSettings(state_dir=world.site.run / "sandbox"))
-    world.wait_until(lambda: not [name for name in sandbox.running() if "-j-" in name])
+    world.wait_until(
+        lambda: not [name for name in sandbox.running() if job_id in name], what=lambda: "a sandbox is left"
+    )
     world.wait_until(lambda: not list(world.site.jobs.iterdir()), what=lambda: str(list(world.site.jobs.iterdir())))
 
 

@@ -146,11 +146,12 @@ def model_folder(stores: Stores, name: str, version: int) -> Path:
     """The files of a version, to be read only.
 
     Raises:
-        IntegrityError: they are gone.
+        IntegrityError: they are gone, or some of them are.
     """
     with translated(f"there is no version {version} of model {name!r}"):
         place = stores.place_of(stores.registry.get_model_version_download_uri(name, str(version)))
-    if not (place.is_dir() and any(place.iterdir())):
+        recorded = stores.registry.get_model_version(name, str(version)).tags.get(SIZE_TAG)
+    if not place.is_dir() or str(_size_of(place)) != recorded:
         raise IntegrityError(
             f"the files of version {version} of model {name!r} are not where they were put",
             hint="restore the hub's artifact folder from the same backup as its database",
@@ -221,10 +222,14 @@ def _check_folder(release: RegisteredRelease) -> int:
     folder = release.folder
     if release.is_mlflow and not (folder / "MLmodel").is_file():
         raise InvalidInputError(f"{folder.name!r} holds no MLmodel file", hint="release the folder that MLflow saved")
-    sizes = [file.stat().st_size for file in _plain_files(folder)]
-    if not sizes:
+    if not any(_plain_files(folder)):
         raise InvalidInputError(f"{folder.name!r} holds no files", hint="release the model's files")
-    return sum(sizes)
+    return _size_of(folder)
+
+
+def _size_of(folder: Path) -> int:
+    """The size of a folder's files, in bytes."""
+    return sum(file.stat().st_size for file in _plain_files(folder))
 
 
 def _plain_files(folder: Path) -> Iterator[Path]:
