@@ -26,12 +26,12 @@ import numpy as np
 from benchmarks.figures import Goal, Row, in_turns, milliseconds, seconds
 from benchmarks.scene import Scene
 from insitu.domain.outputs import OutputContract, OutputType, ReleaseContract
-from insitu.gate.fingerprints import CERTAIN_BYTES, PROBE_STEP, FingerprintSet, HashKey, fingerprints_of
+from insitu.gate.channels.evidence import LiveEvidence
+from insitu.gate.channels.logs import LogBudget, LogGate
 from insitu.gate.judgement import Candidate, JudgeRequest, judge_request_json, parse_judge_reply
-from insitu.gate.known_data import KnownData, build_index
-from insitu.gate.live_evidence import LiveEvidence
-from insitu.gate.logs import LogBudget, LogGate
-from insitu.gate.policy import DEFAULT_POLICY_TEXT, load_policy
+from insitu.gate.known.data import KnownData, build_index
+from insitu.gate.known.fingerprints import CERTAIN_BYTES, PROBE_STEP, FingerprintSet, HashKey, fingerprints_of
+from insitu.gate.policy.loading import DEFAULT_POLICY_TEXT, load_policy
 
 _ROUNDS = 7
 _MB = 1_000_000

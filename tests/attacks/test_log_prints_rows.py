@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from insitu.gate import logs, metric_names, metrics
-from insitu.gate import names as names_module
-from insitu.gate.code_words import CodeWords
-from insitu.gate.known_data import KnownData
-from insitu.gate.live_evidence import LiveEvidence
-from insitu.gate.logs import LogBudget, LogGate
-from insitu.gate.metric_names import MetricNames
-from insitu.gate.metrics import MetricGate
-from insitu.gate.params import ParamGate
-from insitu.gate.policy import LogRules, MetricRules, ParamRules, ReleaseRules
+from insitu.gate.channels import logs, metric_names, metrics
+from insitu.gate.channels import names as names_module
+from insitu.gate.channels.code_words import CodeWords
+from insitu.gate.channels.evidence import LiveEvidence
+from insitu.gate.channels.logs import LogBudget, LogGate
+from insitu.gate.channels.metric_names import MetricNames
+from insitu.gate.channels.metrics import MetricGate
+from insitu.gate.channels.params import ParamGate
+from insitu.gate.known.data import KnownData
+from insitu.gate.policy.loading import LogRules, MetricRules, ParamRules, ReleaseRules
 from tests.unit.gate.gate_world import KEY, index_of, wdbc
 
 AT = dt.datetime(2026, 11, 23, tzinfo=dt.UTC)

@@ -25,8 +25,8 @@ from sklearn.svm import SVC
 from insitu.domain.outputs import OutputType, Verdict
 from insitu.gate import examine, safe_types
 from insitu.gate.checks import types
-from insitu.gate.known_content import ContentFound
-from insitu.gate.rows import RowScan
+from insitu.gate.known.content import ContentFound
+from insitu.gate.rows.scan import RowScan
 from insitu.gate.structures import Structures
 from tests.unit.gate.gate_world import (
     index_of,
@@ -105,8 +105,8 @@ def blind(monkeypatch) -> None:
 
 
 def _nothing():
-    from insitu.gate.row_evidence import NO_ROWS
-    from insitu.gate.rows import RowsFound
+    from insitu.gate.rows.evidence import NO_ROWS
+    from insitu.gate.rows.scan import RowsFound
 
     return RowsFound(NO_ROWS, ())
 

@@ -12,8 +12,8 @@ import sys
 import pytest
 
 from insitu.domain.errors import UnavailableError
-from insitu.gate.code_words import CODE_WORDS, CodeWords, write_code_words
-from insitu.gate.known_data import build_index
+from insitu.gate.channels.code_words import CODE_WORDS, CodeWords, write_code_words
+from insitu.gate.known.data import build_index
 from insitu.intake.client import attach
 from tests.unit.intake.served_job import (
     ENVIRONMENT,

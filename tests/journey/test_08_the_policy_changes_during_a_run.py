@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from insitu.gate.policy import policy_schema
+from insitu.gate.policy.loading import policy_schema
 from insitu.wire.people import JobView
 from tests.rig import World
 

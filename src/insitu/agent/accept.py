@@ -11,7 +11,7 @@ from datetime import datetime
 
 from insitu.domain.errors import DeniedError
 from insitu.domain.quantities import format_bytes
-from insitu.gate.policy import DatasetRules, Policy
+from insitu.gate.policy.loading import DatasetRules, Policy
 from insitu.wire.deployments import VerifiedDeployment
 from insitu.wire.jobs import Target, VerifiedJob
 

@@ -14,7 +14,7 @@ from insitu.agent.stream import About, AttemptStream
 from insitu.agent.workspace import Workspace
 from insitu.domain.errors import DeniedError, InsituError
 from insitu.domain.jobs import FailureClass, JobState
-from insitu.gate.policy import Policy
+from insitu.gate.policy.loading import Policy
 from insitu.intake.client import IntakeHandle
 from insitu.sandbox.keeper_pool import KeeperHandle
 from insitu.wire.jobs import VerifiedJob

@@ -9,7 +9,7 @@ from insitu.agent.ledger import Ledger
 from insitu.agent.stream import About
 from insitu.gate import budget
 from insitu.gate.budget import Spent
-from insitu.gate.policy import Policy
+from insitu.gate.policy.loading import Policy
 
 
 def check_can_spend(

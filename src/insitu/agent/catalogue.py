@@ -25,7 +25,7 @@ from insitu.agent.folder import SiteFolder, open_to_gate, write_atomic
 from insitu.agent.settings import load_settings
 from insitu.domain.errors import IntegrityError, InvalidInputError, NotFoundError
 from insitu.domain.ids import check_name
-from insitu.gate.known_data import build_index
+from insitu.gate.known.data import build_index
 from insitu.wire.sync import ColumnView, DatasetOffer
 
 _MAX_FILES = 100_000

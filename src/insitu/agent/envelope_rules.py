@@ -18,7 +18,7 @@ from fnmatch import fnmatchcase
 from insitu.agent.review import same_person
 from insitu.domain.digests import Digest
 from insitu.domain.quantities import format_bytes
-from insitu.gate.policy import Policy
+from insitu.gate.policy.loading import Policy
 from insitu.wire.job_file import DatasetInput, JobFile, Literals, Output
 from insitu.wire.jobs import DatasetPin, VerifiedJob
 from insitu.wire.run_envelopes import AllowedDataset, AllowedOutput, Between, OneOf, RunEnvelopeDocument

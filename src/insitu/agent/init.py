@@ -12,8 +12,8 @@ from insitu.agent.hub_link import HubLink
 from insitu.agent.settings import AgentSettings, save_settings
 from insitu.domain.digests import parse_digest
 from insitu.domain.errors import ConflictError, InvalidInputError
-from insitu.gate.policy import DEFAULT_POLICY_TEXT
-from insitu.gate.policy_schema import policy_schema_text
+from insitu.gate.policy.loading import DEFAULT_POLICY_TEXT
+from insitu.gate.policy.schema import policy_schema_text
 from insitu.images.base import unpack_base
 from insitu.images.layout import OciLayout
 from insitu.wire.keys import SigningKey

@@ -18,8 +18,8 @@ from insitu.agent.steward import Steward
 from insitu.agent.store import AttemptRow
 from insitu.domain.errors import InsituError, NotFoundError
 from insitu.gate.budget import budget_lines
-from insitu.gate.metrics import bits_of_a_value
-from insitu.gate.policy import Policy
+from insitu.gate.channels.metrics import bits_of_a_value
+from insitu.gate.policy.loading import Policy
 from insitu.wire.envelopes import parse_envelope
 from insitu.wire.jobs import VerifiedJob, open_job
 from insitu.wire.ledger import LedgerEntry

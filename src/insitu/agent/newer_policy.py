@@ -15,11 +15,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from insitu.gate.logs import ERROR_BYTES, rounded_line
-from insitu.gate.metrics import round_significant
-from insitu.gate.policy import Policy
-from insitu.gate.policy_keys import KEYS, Ranked
-from insitu.gate.policy_values import ReleaseRules
+from insitu.gate.channels.logs import ERROR_BYTES, rounded_line
+from insitu.gate.channels.metrics import round_significant
+from insitu.gate.policy.keys import KEYS, Ranked
+from insitu.gate.policy.loading import Policy
+from insitu.gate.policy.values import ReleaseRules
 
 Event = dict[str, Any]
 

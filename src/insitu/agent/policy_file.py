@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from insitu.domain.errors import DeniedError, InsituError
-from insitu.gate.policy import Policy, load_policy
+from insitu.gate.policy.loading import Policy, load_policy
 
 
 class PolicyFile:

@@ -25,7 +25,7 @@ from insitu.agent.replay_outputs import OutputReplay, OutputTest, judge_again
 from insitu.agent.store import AttemptRow, Store
 from insitu.domain.errors import DeniedError, InsituError
 from insitu.domain.jobs import JobState
-from insitu.gate.policy import Policy, load_policy
+from insitu.gate.policy.loading import Policy, load_policy
 from insitu.wire.envelopes import parse_envelope, signer_of
 from insitu.wire.jobs import VerifiedJob, open_job
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
 from insitu.gate.budget import Spent, over_budget
-from insitu.gate.policy import Policy
+from insitu.gate.policy.loading import Policy
 from insitu.wire.ledger import LedgerEntry
 
 _LEAVES = frozenset({"batch", "file", "card"})

@@ -23,7 +23,7 @@ from insitu.agent.store import AttemptRow, Store
 from insitu.domain.errors import InsituError
 from insitu.domain.outputs import Decision, OutputType, Verdict
 from insitu.gate import smoke
-from insitu.gate.policy import Policy
+from insitu.gate.policy.loading import Policy
 from insitu.wire.jobs import VerifiedJob
 
 _SEEN_IN_COPY = frozenset(

@@ -25,7 +25,7 @@ from insitu.domain.errors import ConflictError, DeniedError, NotFoundError
 from insitu.domain.jobs import is_final
 from insitu.domain.outputs import OutputType
 from insitu.domain.reviews import NEEDS_REASON, WAITING, ItemState, ReviewVerdict, state_after
-from insitu.gate.policy import Policy
+from insitu.gate.policy.loading import Policy
 from insitu.wire.envelopes import parse_envelope
 from insitu.wire.jobs import VerifiedJob, open_job
 from insitu.wire.ledger import GENESIS, LedgerEntry

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from insitu.agent.envelope_rules import Approval, Mismatch, Place, nearest, why_not, why_not_any_more
 from insitu.domain.errors import ConflictError, InsituError, NotFoundError
-from insitu.gate.policy import Policy
+from insitu.gate.policy.loading import Policy
 from insitu.wire.envelopes import Envelope, parse_envelope
 from insitu.wire.jobs import VerifiedJob
 from insitu.wire.run_envelopes import VerifiedRunEnvelope, open_run_envelope

@@ -18,7 +18,7 @@ from insitu.deploy.serving_code import put_serving_code
 from insitu.domain.digests import Digest
 from insitu.domain.errors import InsituError
 from insitu.domain.outputs import Decision, OutputType, Verdict
-from insitu.gate.policy_values import ModelRules, SmokeRules
+from insitu.gate.policy.values import ModelRules, SmokeRules
 from insitu.gate.smoke import SmokeAnswer, after_smoke, read_answer
 from insitu.sandbox.keeper import KeeperRequest
 from insitu.sandbox.spec import Limits, Mount, Reason, SandboxResult, SandboxSpec

@@ -33,7 +33,7 @@ from insitu.domain.digests import Digest
 from insitu.domain.errors import DeniedError, InsituError, UnavailableError
 from insitu.domain.jobs import FailureClass, JobState
 from insitu.domain.outputs import Decision
-from insitu.gate.code_words import CODE_WORDS, read_code, write_code_words
+from insitu.gate.channels.code_words import CODE_WORDS, read_code, write_code_words
 from insitu.intake.client import EventReader, IntakeHandle, attach
 from insitu.sandbox.keeper import KeeperRequest
 from insitu.sandbox.keeper_pool import KeeperHandle

@@ -16,7 +16,7 @@ from insitu.agent.settings import load_settings
 from insitu.agent.steward import Steward
 from insitu.agent.store import AttemptRow
 from insitu.domain.errors import DeniedError, NotFoundError
-from insitu.gate.policy import Policy
+from insitu.gate.policy.loading import Policy
 from insitu.wire.envelopes import parse_envelope
 from insitu.wire.jobs import VerifiedJob, open_job
 from insitu.wire.keys import SigningKey

@@ -17,7 +17,7 @@ from insitu.agent.judge_copies import judge_copies
 from insitu.agent.review_queue import ItemRow
 from insitu.domain.errors import DeniedError, NotFoundError
 from insitu.domain.outputs import Decision, Verdict
-from insitu.gate.policy import policy_digest
+from insitu.gate.policy.loading import policy_digest
 
 
 def judged_under(attempt: Attempt) -> dict[str, Any]:

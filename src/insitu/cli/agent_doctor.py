@@ -16,7 +16,7 @@ from insitu.agent.settings import AgentSettings, load_settings
 from insitu.cli.doctor import Check, attempt, private_file
 from insitu.domain.errors import UnreachableError
 from insitu.domain.quantities import format_bytes
-from insitu.gate.policy import load_policy
+from insitu.gate.policy.loading import load_policy
 from insitu.images.layout import OciLayout
 from insitu.sandbox.contract import SANDBOXES, Capabilities, SandboxSettings, open_sandbox
 from insitu.wire.ledger import verify

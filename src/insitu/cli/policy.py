@@ -17,7 +17,7 @@ from insitu.domain.errors import InvalidInputError
 from insitu.domain.quantities import format_bytes, parse_seconds
 
 if TYPE_CHECKING:
-    from insitu.gate.policy import Policy
+    from insitu.gate.policy.loading import Policy
 
 app = group("What may run at a site, and what may leave it.")
 
@@ -39,7 +39,7 @@ def check(
     folder: SiteDir = None,
 ) -> None:
     """Read a policy as the site would, and say what it lets through. Needs neither hub nor agent."""
-    from insitu.gate.policy import load_policy, policy_digest
+    from insitu.gate.policy.loading import load_policy, policy_digest
 
     path = file or site_folder(folder) / "policy.yaml"
     text = _read(path)
@@ -81,7 +81,7 @@ def check(
 @command(app, "schema")
 def schema() -> None:
     """The JSON Schema of a policy file, for editors. `agent init` writes it beside the policy."""
-    from insitu.gate.policy import policy_schema
+    from insitu.gate.policy.loading import policy_schema
 
     current().json(policy_schema())
 
@@ -95,8 +95,8 @@ def diff(
     folder: SiteDir = None,
 ) -> None:
     """What a new policy lets through or stops, key by key, against an old one or the site's own."""
-    from insitu.gate.policy import load_policy
-    from insitu.gate.policy_diff import compare, count
+    from insitu.gate.policy.diff import compare, count
+    from insitu.gate.policy.loading import load_policy
 
     if len(files) > 2:
         raise InvalidInputError("a policy is compared with one other", code="usage", hint="insitu policy diff OLD NEW")
@@ -152,7 +152,7 @@ def _since(text: str) -> datetime | None:
 
 def _in_force(path: Path) -> tuple[Policy, str]:
     """The site's policy as it acts now: one that can't be read denies everything."""
-    from insitu.gate.policy import load_policy
+    from insitu.gate.policy.loading import load_policy
 
     try:
         return load_policy(_read(path)), ""

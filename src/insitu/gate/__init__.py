@@ -4,8 +4,8 @@ While a job runs, in its *intake*        After it, in a *judge* of its own (`jud
   metrics.py  params.py  names.py          files ─► canonical copy ─► read ─► scan ─► decide
   logs.py     tracebacks.py                models.py  canonical_*.py  read_*.py  rows.py  checks/
 
-What both compare with is made once, when a dataset is added: `known_data.py`.
-What is allowed is the site's policy: `policy.py`.
+What both compare with is made once, when a dataset is added: `known/data.py`.
+What is allowed is the site's policy: `policy/loading.py`.
 
 Three habits hold everywhere here. What was not checked has not passed: a crash,
 a bound or an unknown form is held. What leaves is a copy that the gate wrote,

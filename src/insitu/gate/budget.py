@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from insitu.domain.errors import DeniedError
 from insitu.domain.outputs import Finding
 from insitu.domain.quantities import format_bytes
-from insitu.gate.policy_values import BudgetRules
+from insitu.gate.policy.values import BudgetRules
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from insitu.gate.policy_values import Precision
-from insitu.gate.precision import GRID_STEPS, SIGNIFICANT, Array
+from insitu.gate.canonical.precision import GRID_STEPS, SIGNIFICANT, Array
+from insitu.gate.policy.values import Precision
 
 _HEADER_BITS = 64  # which code, and its parameters: significant bits, smallest exponent, number of exponents
 _LENGTH_BYTES = 4

@@ -18,25 +18,25 @@ from functools import cached_property
 
 from insitu.domain.digests import digest_of
 from insitu.domain.outputs import Finding, OutputContract, ReleaseContract
-from insitu.gate.canonical import ObjectionError
-from insitu.gate.canonical_skops import types_of
+from insitu.gate.canonical.copies import make_copy
+from insitu.gate.canonical.form import ObjectionError
+from insitu.gate.canonical.skops import types_of
 from insitu.gate.contents import Contents, FoundNumbers, FoundText
-from insitu.gate.copies import make_copy
 from insitu.gate.effort import Effort, OutOfEffortError
 from insitu.gate.encoded_text import encoded_run
 from insitu.gate.files import Written, read_written
 from insitu.gate.judgement import Candidate
-from insitu.gate.known_content import ContentFound, ContentScan
-from insitu.gate.known_data import KnownData
+from insitu.gate.known.content import ContentFound, ContentScan
+from insitu.gate.known.data import KnownData
 from insitu.gate.models import MODEL_FILES
-from insitu.gate.policy_values import ModelRules
-from insitu.gate.read_any import read_any
-from insitu.gate.read_numpy import NotReadableError
-from insitu.gate.rows import RowScan
+from insitu.gate.policy.values import ModelRules
+from insitu.gate.readers.any import read_any
+from insitu.gate.readers.numpy import NotReadableError
+from insitu.gate.rows.in_text import MANY_NAMES, LineScan, pieces
+from insitu.gate.rows.scan import RowScan
 from insitu.gate.small_groups import small_groups
 from insitu.gate.structures import hashed_in, structures_in
 from insitu.gate.subject import RowsSeen, Subject
-from insitu.gate.text_evidence import MANY_NAMES, LineScan, pieces
 
 _OWN_NAMES = {"MLmodel", *MODEL_FILES, "model.pkl", "conda.yaml", "python_env.yaml", "requirements.txt"}
 _GENERATED = {"conda.yaml", "python_env.yaml", "requirements.txt"}  # written by us, from the signed lock

@@ -22,7 +22,7 @@ import numpy as np
 
 from insitu.gate.contents import Contents, FoundNumbers
 from insitu.gate.effort import Effort, Limits, OutOfEffortError
-from insitu.gate.read_any import read_any
+from insitu.gate.readers.any import read_any
 
 MAX_ARRAYS = 5_000
 TIME_S = 20.0

@@ -34,8 +34,8 @@ from insitu.gate.judgement import (
     judge_reply_json,
     parse_judge_request,
 )
-from insitu.gate.known_data import KnownData
-from insitu.gate.policy import load_policy
+from insitu.gate.known.data import KnownData
+from insitu.gate.policy.loading import load_policy
 from insitu.gate.subject import Subject, Terms
 
 _MAX_REQUEST_BYTES = 64 << 20

@@ -16,12 +16,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from insitu.gate.canonical import Canonical, ObjectionError
-from insitu.gate.canonical_onnx import rewrite_onnx
-from insitu.gate.canonical_skops import rewrite_skops
+from insitu.gate.canonical.form import Canonical, ObjectionError
+from insitu.gate.canonical.onnx import rewrite_onnx
+from insitu.gate.canonical.precision import Rounding
+from insitu.gate.canonical.skops import rewrite_skops
 from insitu.gate.contents import NotReadableError
 from insitu.gate.effort import Effort
-from insitu.gate.precision import Rounding
 from insitu.gate.safe_types import SAFE_TYPES
 
 VERSION = re.compile(r"[0-9]{1,5}(\.[0-9]{1,5}){1,3}([a-z]{1,4}[0-9]{1,4})?")

@@ -2,7 +2,7 @@
 
 An MLmodel folder can carry code, an index address in its requirements, a loader
 module to import, example rows and free text. So nothing of it is passed on: the
-model file is rewritten (`canonical_skops.py`), and the files around it are
+model file is rewritten (`canonical/skops.py`), and the files around it are
 written anew:
 
 | file | made from |
@@ -26,7 +26,8 @@ from typing import Any, cast
 
 import yaml
 
-from insitu.gate.canonical import Canonical, Leaves
+from insitu.gate.canonical.form import Canonical, Leaves
+from insitu.gate.canonical.precision import Rounding
 from insitu.gate.ceiling import bytes_of_text
 from insitu.gate.effort import Effort
 from insitu.gate.model_flavors import (
@@ -39,7 +40,6 @@ from insitu.gate.model_flavors import (
     part,
     rewrite_model_file,
 )
-from insitu.gate.precision import Rounding
 
 MODEL_FILES = ("model.skops", "model.onnx")
 _MAX_MLMODEL = 1 << 20

@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
-from insitu.gate.read_text import is_text
+from insitu.gate.readers.text import is_text
 from insitu.gate.structures import SMALLEST_GROUP
 
 _COUNT = re.compile(

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from insitu.domain.outputs import Decision, Finding, Verdict
-from insitu.gate.policy_values import Otherwise, SmokeRules
+from insitu.gate.policy.values import Otherwise, SmokeRules
 
 RULE = "smoke-prediction"
 

@@ -7,7 +7,7 @@
 - `rare_words`: words that fewer than `SMALLEST_GROUP` rows hold (vocabularies, categories).
 - `words`: how many different words there are, besides published names.
 
-The scan for rows (`rows.py`) looks for cells of one row together; these look for what it can't see.
+The scan for rows (`rows/scan.py`) looks for cells of one row together; these look for what it can't see.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from insitu.gate.contents import FoundNumbers, FoundText, Numbers
 from insitu.gate.effort import Effort
-from insitu.gate.known_data import KnownData
-from insitu.gate.known_table import Column, Floats
+from insitu.gate.known.data import KnownData
+from insitu.gate.known.table import Column, Floats
 
 Hashes = NDArray[np.uint64]
 SMALLEST_GROUP = 10  # rows: what stands for fewer is about persons

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from insitu.domain.outputs import Finding, OutputContract, OutputType, ReleaseContract
-from insitu.gate.canonical import Leaves
-from insitu.gate.known_content import ContentFound
-from insitu.gate.policy_values import Otherwise, ReleaseRules
+from insitu.gate.canonical.form import Leaves
+from insitu.gate.known.content import ContentFound
+from insitu.gate.policy.values import Otherwise, ReleaseRules
 from insitu.gate.structures import Structures
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Any, cast
 
-from insitu.gate.canonical import Leaves
+from insitu.gate.canonical.form import Leaves
 
 _LEAST_NODES = 3
 _MOST_LISTS = 40

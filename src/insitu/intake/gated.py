@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from insitu.domain.outputs import ReleaseContract
-from insitu.gate.code_words import CODE_WORDS, CodeWords, CodeWordsFile
-from insitu.gate.known_data import KnownData
-from insitu.gate.live_evidence import LiveEvidence
-from insitu.gate.logs import LogBudget, LogGate
-from insitu.gate.metric_names import MetricNames
-from insitu.gate.metrics import MetricGate
-from insitu.gate.params import ParamGate, TextOutcome
-from insitu.gate.policy import DEFAULT_POLICY_TEXT, Policy, load_policy
+from insitu.gate.channels.code_words import CODE_WORDS, CodeWords, CodeWordsFile
+from insitu.gate.channels.evidence import LiveEvidence
+from insitu.gate.channels.logs import LogBudget, LogGate
+from insitu.gate.channels.metric_names import MetricNames
+from insitu.gate.channels.metrics import MetricGate
+from insitu.gate.channels.params import ParamGate, TextOutcome
+from insitu.gate.known.data import KnownData
+from insitu.gate.policy.loading import DEFAULT_POLICY_TEXT, Policy, load_policy
 from insitu.intake.request import IntakeRequest, WarmUp
 from insitu.intake.rules import LinesLeave, MetricLeaves, Rules, Stays, Stream
 

@@ -10,7 +10,7 @@ import pytest
 from insitu.agent.accept import check_may_deploy, check_may_run
 from insitu.domain.digests import digest_of
 from insitu.domain.errors import DeniedError, SignatureError
-from insitu.gate.policy import load_policy
+from insitu.gate.policy.loading import load_policy
 from insitu.testing.builders import (
     A_BASE,
     A_DATASET,

@@ -9,7 +9,7 @@ import pytest
 
 from insitu.agent.envelope_rules import Approval, Mismatch, Place, nearest, why_not, why_not_any_more
 from insitu.domain.digests import Digest, digest_of
-from insitu.gate.policy import load_policy
+from insitu.gate.policy.loading import load_policy
 from insitu.testing.builders import (
     A_LOCK,
     NOON,

@@ -8,7 +8,7 @@ from insitu.agent.ledger import Ledger
 from insitu.agent.meter import meter_show, room_bytes, rounded_down
 from insitu.agent.store import Store
 from insitu.domain.errors import NotFoundError
-from insitu.gate.policy import load_policy
+from insitu.gate.policy.loading import load_policy
 from insitu.testing.builders import NOON, a_policy_text, a_signed_job
 from insitu.wire.envelopes import parse_envelope
 from insitu.wire.jobs import open_job

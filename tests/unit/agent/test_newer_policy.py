@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from insitu.agent.newer_policy import SecondLook, channels
-from insitu.gate.policy import Policy, load_policy
+from insitu.gate.policy.loading import Policy, load_policy
 
 LINE = {"kind": "log", "stream": "stdout", "text": "epoch 1"}
 FRAME = {"kind": "log", "stream": "stderr", "text": "ValueError"}

@@ -13,7 +13,7 @@ import pytest
 from insitu.agent.envelope_rules import Place
 from insitu.agent.run_envelopes import Covered, RunEnvelopes
 from insitu.domain.errors import ConflictError, NotFoundError
-from insitu.gate.policy import Policy, ReviewRules, load_policy
+from insitu.gate.policy.loading import Policy, ReviewRules, load_policy
 from insitu.testing.builders import (
     A_LOCK,
     NOON,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from insitu.cli import main
-from insitu.gate.policy import DEFAULT_POLICY_TEXT
+from insitu.gate.policy.loading import DEFAULT_POLICY_TEXT
 from tests.unit.agent.past_world import PastWorld, past_world
 
 Said = Callable[..., tuple[int, str]]

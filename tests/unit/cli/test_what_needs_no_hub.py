@@ -12,7 +12,7 @@ import pytest
 from insitu.cli import main
 from insitu.cli.predict import read_rows
 from insitu.domain.errors import InvalidInputError
-from insitu.gate.policy import DEFAULT_POLICY_TEXT
+from insitu.gate.policy.loading import DEFAULT_POLICY_TEXT
 from insitu.wire.ledger import GENESIS, LedgerEntry
 
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from insitu.gate.contents import Contents
 from insitu.gate.effort import Effort, Limits
-from insitu.gate.known_data import KnownData, build_index
-from insitu.gate.read_any import read_any
-from insitu.gate.rows import RowScan
-from insitu.gate.text_evidence import LineScan, pieces
+from insitu.gate.known.data import KnownData, build_index
+from insitu.gate.readers.any import read_any
+from insitu.gate.rows.in_text import LineScan, pieces
+from insitu.gate.rows.scan import RowScan
 
 ROWS = 400
 HEADER = ["name", "code", "town", "born", "height", "weight", "pulse", "dose", "score"]

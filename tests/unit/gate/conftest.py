@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from insitu.gate.known_data import KnownData
+from insitu.gate.known.data import KnownData
 from tests.unit.gate.gate_world import index_of, wdbc
 
 

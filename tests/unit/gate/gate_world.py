@@ -21,11 +21,11 @@ from insitu.gate.contents import Contents
 from insitu.gate.effort import Effort
 from insitu.gate.judge import judge
 from insitu.gate.judgement import Candidate, JudgeLimits, JudgeRequest
-from insitu.gate.known_data import KnownData, build_index
-from insitu.gate.known_table import KnownTable
-from insitu.gate.policy import DEFAULT_POLICY_TEXT
-from insitu.gate.read_any import read_any
-from insitu.gate.rows import RowScan, RowsFound
+from insitu.gate.known.data import KnownData, build_index
+from insitu.gate.known.table import KnownTable
+from insitu.gate.policy.loading import DEFAULT_POLICY_TEXT
+from insitu.gate.readers.any import read_any
+from insitu.gate.rows.scan import RowScan, RowsFound
 
 KEY = b"site key of the tests"
 PACKAGES = (("mlflow", "3.17.2"), ("scikit-learn", "1.9.1"), ("skops", "0.16.0"))

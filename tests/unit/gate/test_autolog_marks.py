@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from skops import io as skops_io
 
-from insitu.gate.canonical_skops import rewrite_skops
+from insitu.gate.canonical.skops import rewrite_skops
 from insitu.gate.effort import Effort
 
 

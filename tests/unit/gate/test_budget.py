@@ -4,7 +4,7 @@ import pytest
 
 from insitu.domain.errors import DeniedError
 from insitu.gate.budget import Spent, budget_lines, check_can_spend, over_budget
-from insitu.gate.policy_values import BudgetRules
+from insitu.gate.policy.values import BudgetRules
 
 BYTES = {"per_job": 10_000, "per_dataset_per_month": 1000, "per_submitter_per_month": 2000}
 BOTH = {**BYTES, "ceiling_per_dataset_per_month": 100, "ceiling_per_submitter_per_month": 150}

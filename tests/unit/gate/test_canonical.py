@@ -15,10 +15,10 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, PolynomialFeatures, StandardScaler
 
-from insitu.gate.canonical_skops import canonical_npy, rewrite_skops, types_of
-from insitu.gate.canonical_tables import rewrite_table
+from insitu.gate.canonical.skops import canonical_npy, rewrite_skops, types_of
+from insitu.gate.canonical.tables import rewrite_table
 from insitu.gate.effort import Effort
-from insitu.gate.read_numpy import NotReadableError
+from insitu.gate.readers.numpy import NotReadableError
 from insitu.gate.safe_types import SAFE_LOADERS, SAFE_TYPES
 from tests.unit.gate.gate_world import skops_bytes, training
 

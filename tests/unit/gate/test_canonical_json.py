@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.tree import DecisionTreeClassifier
 
-from insitu.gate.canonical import Leaves
-from insitu.gate.canonical_json import rewrite_json_model
+from insitu.gate.canonical.form import Leaves
+from insitu.gate.canonical.json import rewrite_json_model
+from insitu.gate.canonical.precision import Rounding
 from insitu.gate.contents import NotReadableError
 from insitu.gate.effort import Effort
-from insitu.gate.precision import Rounding
 from insitu.gate.tree_shapes import leaves_of
 
 RNG = np.random.default_rng(0)

@@ -18,12 +18,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from insitu.gate.canonical import ObjectionError
-from insitu.gate.canonical_onnx import rewrite_onnx
+from insitu.gate.canonical.form import ObjectionError
+from insitu.gate.canonical.onnx import rewrite_onnx
+from insitu.gate.canonical.precision import SMALL, Rounding
 from insitu.gate.contents import NotReadableError
 from insitu.gate.effort import Effort
-from insitu.gate.onnx_operators import ATTRIBUTES, ML
-from insitu.gate.precision import SMALL, Rounding
+from insitu.gate.onnx.operators import ATTRIBUTES, ML
 
 SECRET = "17.99,10.38,122.8"
 RNG = np.random.default_rng(0)

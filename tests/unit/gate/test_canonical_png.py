@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from insitu.gate.canonical_png import rewrite_png
+from insitu.gate.canonical.png import rewrite_png
 from insitu.gate.contents import NotReadableError
 from insitu.gate.effort import Effort
 

@@ -10,11 +10,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from insitu.gate.canonical_safetensors import rewrite_safetensors
+from insitu.gate.canonical.precision import Rounding
+from insitu.gate.canonical.safetensors import rewrite_safetensors
 from insitu.gate.contents import NotReadableError
 from insitu.gate.effort import Effort
-from insitu.gate.precision import Rounding
-from insitu.gate.read_safetensors import parse_layout, values_of
+from insitu.gate.readers.safetensors import parse_layout, values_of
 
 RNG = np.random.default_rng(0)
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.]{0,12}", fullmatch=True)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from insitu.gate.canonical.precision import Rounding
 from insitu.gate.ceiling import (
     bits_of_array,
     bits_of_choices,
@@ -16,7 +17,6 @@ from insitu.gate.ceiling import (
     bits_of_values,
     bytes_of_text,
 )
-from insitu.gate.precision import Rounding
 
 RNG = np.random.default_rng(0)
 

@@ -1,6 +1,6 @@
 """What signed code says of itself, on the way from the agent to the gate's process."""
 
-from insitu.gate.code_words import CodeWordsFile, read_code, words_of, write_code_words
+from insitu.gate.channels.code_words import CodeWordsFile, read_code, words_of, write_code_words
 
 
 def test_files_lines_and_words_are_collected(tmp_path):

@@ -5,10 +5,10 @@ import pytest
 from insitu.domain.errors import DeniedError
 from insitu.domain.outputs import Finding, OutputContract, OutputType, ReleaseContract, Verdict
 from insitu.gate.budget import Spent, check_can_spend, over_budget
-from insitu.gate.canonical import Leaves
+from insitu.gate.canonical.form import Leaves
 from insitu.gate.checks import CHECKS
 from insitu.gate.decide import decide, manifest_digest
-from insitu.gate.policy import BudgetRules, load_policy
+from insitu.gate.policy.loading import BudgetRules, load_policy
 from insitu.gate.structures import Structures
 from insitu.gate.subject import RowsSeen, Subject, Terms
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from backports import zstd
 
-from insitu.gate.decode_text import DENSE, WIDE, unescaped
+from insitu.gate.readers.decode_text import DENSE, WIDE, unescaped
 from tests.unit.gate.canaries import (
     HEADER,
     contents_of,

@@ -4,8 +4,8 @@ import base64
 
 import pytest
 
-from insitu.gate.code_words import CodeWords
-from insitu.gate.disguise import Disguise
+from insitu.gate.channels.code_words import CodeWords
+from insitu.gate.channels.disguise import Disguise
 
 TEXT = b"Zuzuqua Holholgax,QX007919,16007.137,564.0713,91.00517"
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from insitu.gate.fingerprints import (
+from insitu.gate.known.fingerprints import (
     CERTAIN_BYTES,
     KNOWN_STEP,
     PROBE_STEP,

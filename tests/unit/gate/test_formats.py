@@ -15,9 +15,9 @@ from PIL import Image
 
 from insitu.gate.contents import Contents, NotReadableError
 from insitu.gate.effort import Effort
-from insitu.gate.read_blocks import unpack_lz4, unpack_snappy
-from insitu.gate.read_protobuf import fields, packed_varints
-from insitu.gate.read_safetensors import parse_layout, values_of
+from insitu.gate.readers.blocks import unpack_lz4, unpack_snappy
+from insitu.gate.readers.protobuf import fields, packed_varints
+from insitu.gate.readers.safetensors import parse_layout, values_of
 from tests.unit.gate.canaries import HEADER, contents_of, people
 from tests.unit.gate.layers import picture
 

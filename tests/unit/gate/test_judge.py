@@ -32,7 +32,7 @@ from insitu.gate.judgement import (
     parse_judge_request,
     read_judge_reply,
 )
-from insitu.gate.policy import DEFAULT_POLICY_TEXT
+from insitu.gate.policy.loading import DEFAULT_POLICY_TEXT
 from tests.unit.gate.gate_world import PACKAGES, judge_one, model_folder, pickled_folder, skops_bytes, training, wdbc
 
 FILE, FOLDER, MODEL = OutputType.URI_FILE, OutputType.URI_FOLDER, OutputType.MLFLOW_MODEL

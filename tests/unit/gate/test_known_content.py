@@ -18,13 +18,13 @@ from insitu.domain.outputs import OutputType, ReleaseContract
 from insitu.gate.checks import CHECKS
 from insitu.gate.contents import Contents
 from insitu.gate.effort import Effort
-from insitu.gate.fingerprints import CERTAIN_BYTES
-from insitu.gate.known_content import ContentFound, ContentScan
-from insitu.gate.known_data import KnownData, build_index
-from insitu.gate.known_runs import CERTAIN_VALUES
-from insitu.gate.known_text import CERTAIN_CHARACTERS, normal_text
-from insitu.gate.policy import DEFAULT_POLICY_TEXT, load_policy
-from insitu.gate.read_any import read_any
+from insitu.gate.known.content import ContentFound, ContentScan
+from insitu.gate.known.data import KnownData, build_index
+from insitu.gate.known.fingerprints import CERTAIN_BYTES
+from insitu.gate.known.runs import CERTAIN_VALUES
+from insitu.gate.known.text import CERTAIN_CHARACTERS, normal_text
+from insitu.gate.policy.loading import DEFAULT_POLICY_TEXT, load_policy
+from insitu.gate.readers.any import read_any
 from insitu.gate.subject import Subject, Terms
 from tests.unit.gate.gate_world import KEY, npz
 

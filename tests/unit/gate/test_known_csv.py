@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from insitu.gate.fingerprints import HashKey
-from insitu.gate.known_cells import hash_cell
-from insitu.gate.known_csv import CsvFiles, _ListBlock, _PlainBlock, lines_block
+from insitu.gate.known.cells import hash_cell
+from insitu.gate.known.csv import CsvFiles, _ListBlock, _PlainBlock, lines_block
+from insitu.gate.known.fingerprints import HashKey
 
 KEY = HashKey.of(b"key of an index", b"cells")
 CELLS = (

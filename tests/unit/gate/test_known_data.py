@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from insitu.domain.errors import IntegrityError, InvalidInputError
-from insitu.gate.known_data import IndexSummary, KnownData, build_index, row_count_band
+from insitu.gate.known.data import IndexSummary, KnownData, build_index, row_count_band
 from tests.unit.gate.gate_world import KEY
 
 CSV = "name,age,score,city\nAda,36,1.5,London\nBob,41,,Leeds\nEve,29,2.25,\n"

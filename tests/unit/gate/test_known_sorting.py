@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from insitu.gate.known_sorting import ExternalSort, order_of, without_common
+from insitu.gate.known.sorting import ExternalSort, order_of, without_common
 
 RNG = np.random.default_rng(0)
 

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from insitu.gate.known_data import KnownData
-from insitu.gate.live_cells import phrases_of_frame, read_text, rounded_number
-from insitu.gate.live_evidence import LiveEvidence
-from insitu.gate.logs import LogBudget, LogGate
-from insitu.gate.policy import LogRules, ReleaseRules
+from insitu.gate.channels.cells import phrases_of_frame, read_text, rounded_number
+from insitu.gate.channels.evidence import LiveEvidence
+from insitu.gate.channels.logs import LogBudget, LogGate
+from insitu.gate.known.data import KnownData
+from insitu.gate.policy.loading import LogRules, ReleaseRules
 from tests.unit.gate.gate_world import known_of, wdbc
 
 

@@ -6,14 +6,14 @@ import datetime as dt
 import pytest
 
 from insitu.domain.outputs import Verdict
-from insitu.gate.code_words import CodeWords
+from insitu.gate.channels.code_words import CodeWords
+from insitu.gate.channels.evidence import LiveEvidence
+from insitu.gate.channels.metric_names import MetricNames
+from insitu.gate.channels.metrics import MetricGate, round_significant
+from insitu.gate.channels.names import NameGate, objection_to
+from insitu.gate.channels.params import ParamGate
 from insitu.gate.encoded_text import encoded_run
-from insitu.gate.live_evidence import LiveEvidence
-from insitu.gate.metric_names import MetricNames
-from insitu.gate.metrics import MetricGate, round_significant
-from insitu.gate.names import NameGate, objection_to
-from insitu.gate.params import ParamGate
-from insitu.gate.policy import MetricRules, ParamRules
+from insitu.gate.policy.loading import MetricRules, ParamRules
 
 AT = dt.datetime(2026, 11, 23, 12, 0, 0, tzinfo=dt.UTC)
 

@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from insitu.gate.code_words import CodeWords
-from insitu.gate.live_evidence import LiveEvidence
-from insitu.gate.logs import LineOutcome, LogBudget, LogGate
-from insitu.gate.policy import LogRules, ReleaseRules
-from insitu.gate.text_evidence import TextScan, rows_in_text
-from insitu.gate.tracebacks import TracebackFilter
+from insitu.gate.channels.code_words import CodeWords
+from insitu.gate.channels.evidence import LiveEvidence
+from insitu.gate.channels.logs import LineOutcome, LogBudget, LogGate
+from insitu.gate.channels.tracebacks import TracebackFilter
+from insitu.gate.policy.loading import LogRules, ReleaseRules
+from insitu.gate.rows.in_text import TextScan, rows_in_text
 from tests.unit.gate.gate_world import known_of, wdbc
 
 AT = dt.datetime(2026, 11, 23, 12, 0, 0, tzinfo=dt.UTC)

@@ -18,9 +18,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from insitu.gate.canonical.precision import Rounding
 from insitu.gate.effort import Effort
 from insitu.gate.models import NotRebuiltError, RebuiltModel, rebuild_model
-from insitu.gate.precision import Rounding
 from tests.unit.gate.gate_world import PACKAGES, mlmodel, skops_bytes, training, wdbc
 
 COLUMNS = tuple(wdbc().columns)

@@ -10,10 +10,10 @@ from skl2onnx import to_onnx
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.tree import DecisionTreeRegressor
 
+from insitu.gate.canonical.precision import Rounding
 from insitu.gate.contents import NotReadableError
-from insitu.gate.onnx_model import FLOATS, INTS, STRINGS, Attribute, parse_model
-from insitu.gate.onnx_trees import TREES, rewrite_trees
-from insitu.gate.precision import Rounding
+from insitu.gate.onnx.model import FLOATS, INTS, STRINGS, Attribute, parse_model
+from insitu.gate.onnx.trees import TREES, rewrite_trees
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(500, 5)).astype(np.float32)

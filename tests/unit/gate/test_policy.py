@@ -8,9 +8,9 @@ import yaml
 
 from insitu.domain.digests import digest_of
 from insitu.domain.errors import InvalidInputError
-from insitu.gate.policy import DEFAULT_POLICY_TEXT, Ports, load_policy, policy_digest, policy_schema
-from insitu.gate.policy_keys import KEYS
-from insitu.gate.policy_schema import FILE_NAME, policy_schema_text
+from insitu.gate.policy.keys import KEYS
+from insitu.gate.policy.loading import DEFAULT_POLICY_TEXT, Ports, load_policy, policy_digest, policy_schema
+from insitu.gate.policy.schema import FILE_NAME, policy_schema_text
 
 KEY = "ed25519:SHA256:" + "a" * 43
 FULL = f"""\

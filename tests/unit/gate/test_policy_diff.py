@@ -8,10 +8,10 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from insitu.gate.policy import load_policy, policy_schema
-from insitu.gate.policy_diff import Direction, compare, count
-from insitu.gate.policy_keys import KEYS, SECTIONS, Ranked
-from insitu.gate.policy_values import DatasetRules, Policy, Ports
+from insitu.gate.policy.diff import Direction, compare, count
+from insitu.gate.policy.keys import KEYS, SECTIONS, Ranked
+from insitu.gate.policy.loading import load_policy, policy_schema
+from insitu.gate.policy.values import DatasetRules, Policy, Ports
 
 KEY, OTHER = "ed25519:SHA256:" + "a" * 43, "ed25519:SHA256:" + "b" * 43
 BASE, BASE_2 = "sha256:" + "0" * 64, "sha256:" + "1" * 64
@@ -125,7 +125,7 @@ def with_models(**changes: Any) -> Policy:
 
 
 def test_weights_as_stored_are_the_loosest_precision_and_no_smoke_prediction_is_looser_than_one() -> None:
-    from insitu.gate.policy_values import SmokeRules
+    from insitu.gate.policy.values import SmokeRules
 
     def directions(changes: dict[str, Any], back: Policy) -> set[Direction]:
         return {one.direction for one in compare(back, with_models(**changes))}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from insitu.gate import smoke
 from insitu.gate.checks import CHECKS
-from insitu.gate.policy_keys import KEYS
+from insitu.gate.policy.keys import KEYS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "policy.md").read_text()
 

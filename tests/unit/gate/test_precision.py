@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from insitu.gate.precision import FINE_VALUES, GRID_STEPS, SIGNIFICANT, SMALL, Rounding
+from insitu.gate.canonical.precision import FINE_VALUES, GRID_STEPS, SIGNIFICANT, SMALL, Rounding
 
 ANY_FLOATS = hnp.arrays(
     st.sampled_from(["f2", "f4", "f8", ">f4", ">f8"]), hnp.array_shapes(max_dims=3), elements={"allow_nan": True}

@@ -26,7 +26,7 @@ from insitu.domain.outputs import OutputType, Verdict
 from insitu.gate.contents import Contents
 from insitu.gate.effort import Effort, Limits, OutOfEffortError
 from insitu.gate.judgement import JudgeLimits
-from insitu.gate.read_any import read_any
+from insitu.gate.readers.any import read_any
 from tests.unit.gate.canaries import people_csv
 from tests.unit.gate.gate_world import judge_one
 from tests.unit.gate.layers import array_file, picture, tarred, zipped

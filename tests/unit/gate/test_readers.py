@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from insitu.gate.contents import Contents
 from insitu.gate.effort import Effort, Limits, OutOfEffortError
-from insitu.gate.read_any import read_any
-from insitu.gate.read_numpy import NotReadableError, array_of, parse_dtype, parse_npy_header
-from insitu.gate.read_pickle import _STEPS
-from insitu.gate.read_skops import parse_schema, walk
-from insitu.gate.read_sparse import dense_of
-from insitu.gate.read_zip import Member
+from insitu.gate.readers.any import read_any
+from insitu.gate.readers.numpy import NotReadableError, array_of, parse_dtype, parse_npy_header
+from insitu.gate.readers.pickle import _STEPS
+from insitu.gate.readers.skops import parse_schema, walk
+from insitu.gate.readers.sparse import dense_of
+from insitu.gate.readers.zip import Member
 from tests.unit.gate.gate_world import joblib_bytes, npz, skops_bytes
 
 VALUES = np.arange(200.0).reshape(20, 10) * 1.37

@@ -6,7 +6,7 @@ import pytest
 
 from insitu.domain.outputs import Finding, OutputContract, OutputType, ReleaseContract, Verdict
 from insitu.gate.decide import decide
-from insitu.gate.policy import load_policy
+from insitu.gate.policy.loading import load_policy
 from insitu.gate.subject import RowsSeen, Subject, Terms
 
 POLICY = """

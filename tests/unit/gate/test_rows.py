@@ -22,12 +22,12 @@ from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
-from insitu.gate import row_maps
 from insitu.gate.contents import Contents
 from insitu.gate.effort import Effort, Limits, OutOfEffortError
-from insitu.gate.known_table import KnownTable
-from insitu.gate.read_any import read_any
-from insitu.gate.rows import RowScan
+from insitu.gate.known.table import KnownTable
+from insitu.gate.readers.any import read_any
+from insitu.gate.rows import maps as row_maps
+from insitu.gate.rows.scan import RowScan
 from tests.unit.gate.gate_world import joblib_bytes, npz, scan_bytes, skops_bytes, training, wdbc
 
 TABLE = wdbc().to_numpy(dtype=np.float64)

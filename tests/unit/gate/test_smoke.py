@@ -3,7 +3,7 @@
 import pytest
 
 from insitu.domain.outputs import Decision, Finding, Verdict
-from insitu.gate.policy_values import SmokeRules
+from insitu.gate.policy.values import SmokeRules
 from insitu.gate.smoke import NOT_MADE, RULE, SmokeAnswer, after_smoke, read_answer
 
 RULES = SmokeRules(rows=100, tolerance=0.01)

@@ -8,8 +8,8 @@ import pytest
 from insitu.gate.contents import Contents, FoundText
 from insitu.gate.effort import Effort
 from insitu.gate.examine import _rows_in_texts
-from insitu.gate.known_data import KnownData, build_index
-from insitu.gate.text_evidence import MANY_NAMES
+from insitu.gate.known.data import KnownData, build_index
+from insitu.gate.rows.in_text import MANY_NAMES
 from tests.unit.gate.gate_world import KEY
 
 FIRST = ("Ada", "Bob", "Cleo", "Dag", "Eve", "Finn", "Gro", "Hal", "Ida", "Jon")

@@ -20,7 +20,7 @@ from insitu.cli.demo.people import People, log_everybody_in
 from insitu.cli.demo.places import Places, ready_base, share_bases
 from insitu.cli.demo.processes import Processes, error_in, insitu
 from insitu.domain.errors import UnavailableError
-from insitu.gate.policy import DEFAULT_POLICY_TEXT
+from insitu.gate.policy.loading import DEFAULT_POLICY_TEXT
 from insitu.wire.people import Role
 
 PURPOSE = "screening"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from insitu.domain.outputs import Finding
-from insitu.gate.names import objection_to
+from insitu.gate.channels.names import objection_to
 from insitu.gate.safe_types import SAFE_LOADERS, SAFE_TYPES
 from insitu.gate.subject import Subject, Terms
 

@@ -1,0 +1,1 @@
+"""Canonical copies: what leaves is written anew, from an allow-list of each format's fields."""

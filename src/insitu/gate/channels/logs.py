@@ -1,0 +1,180 @@
+"""Which lines of a job's output leave while it runs.
+
+Mode `held`: none. Mode `open`: all, within the bounds of bytes and rate. Mode
+`scanned`: a line leaves that looks like no encoding and that says, with all else
+that the job has said, no rows or columns of the data; its fractions are rounded
+like metrics, since `print` has seventeen digits to hide something in. A line that
+was held can still be read by the steward.
+
+Tracebacks are taken out first, in every mode: what leaves of them is decided by
+`release.errors` and described in `channels/tracebacks.py`.
+
+Not caught: words chosen to spell bits. They are bounded by the budget, which is
+why it is small.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from urllib.parse import unquote
+
+from insitu.gate.channels.cells import read_backwards
+from insitu.gate.channels.code_words import CodeWords
+from insitu.gate.channels.disguise import Disguise
+from insitu.gate.channels.evidence import LiveEvidence, Telling
+from insitu.gate.channels.rate import Rate
+from insitu.gate.channels.tracebacks import TracebackFilter
+from insitu.gate.encoded_text import encoded_run
+from insitu.gate.policy.values import ReleaseRules
+
+LINE_BYTES = 4096
+"""A line that is longer is held: nobody reads it, and much fits in."""
+ERROR_BYTES = 8192
+"""Of types and frames, in all: so that a failing job tells why even where no log leaves."""
+_FEWEST_DIGITS = 4  # that a line keeps, where the policy lets no metric out and so names no number
+
+HeldBy = Literal[
+    "log-mode",
+    "log-rate",
+    "log-budget",
+    "line-length",
+    "line-characters",
+    "encoded-line",
+    "rows-in-line",
+    "data-in-line",
+    "traceback",
+]
+
+_LONG_RUN = re.compile(r"[A-Za-z0-9+_=~-]{20}")  # without one nothing is an encoded run, and most lines have none
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
+_NUMBER = re.compile(r"(?<![\w.])([-+]?[0-9]+\.[0-9]+(?:[eE][-+]?[0-9]{1,3})?|[0-9]{11,})(?![\w]|\.[0-9])")
+
+
+@dataclass(frozen=True, slots=True)
+class LineOutcome:
+    """What leaves for one line (none, itself, or the summary of a traceback), and why the line did not."""
+
+    released: tuple[str, ...] = ()
+    held_by: HeldBy | None = None
+
+
+class LogGate:
+    """The rules for one stream of one job. Ask for each line, in order; then `end`."""
+
+    def __init__(
+        self,
+        rules: ReleaseRules,
+        evidence: LiveEvidence,
+        budget: LogBudget,
+        *,
+        script_root: str = "/job/code",
+        code: Callable[[], CodeWords] = CodeWords,
+    ) -> None:
+        self._mode = rules.logs.mode
+        self._errors = rules.errors
+        self._budget = budget
+        self._evidence = evidence
+        self._digits = rules.metrics.digits if rules.metrics.max_count else _FEWEST_DIGITS
+        self._disguise = Disguise(code)
+        self._backwards = evidence.apart()
+        self._tracebacks = TracebackFilter(script_root, code)
+
+    def lines(self, texts: Sequence[str], at: datetime) -> list[LineOutcome]:
+        """May these lines leave? They are the next ones, in order."""
+        outcomes = [self._before_evidence(text, at) for text in texts]
+        asked = [index for index, outcome in enumerate(outcomes) if outcome.held_by is None]
+        if self._mode == "scanned":
+            for index, told in zip(asked, self._telling([outcomes[index].released[0] for index in asked]), strict=True):
+                if told:
+                    outcomes[index] = LineOutcome((), "rows-in-line" if told == "rows" else "data-in-line")
+        for index in asked:
+            if outcomes[index].held_by is None and not self._budget.spend(_size(outcomes[index].released[0])):
+                outcomes[index] = LineOutcome((), "log-budget")
+        return outcomes
+
+    def end(self) -> tuple[str, ...]:
+        """The stream has ended: what may leave of a traceback that was cut off."""
+        return self._of_errors(self._tracebacks.end())
+
+    def _telling(self, texts: list[str]) -> list[Telling]:
+        """What each of `texts` tells, as it is and with what it would be decoded to, and backwards."""
+        said = [self._evidence.read(_decoded(text)) for text in texts]
+        forwards = self._evidence.of_said(said)
+        backwards = self._backwards.of_said([read_backwards(*pair) for pair in zip(texts, said, strict=True)])
+        return [one or other for one, other in zip(forwards, backwards, strict=True)]
+
+    def _before_evidence(self, text: str, at: datetime) -> LineOutcome:
+        passed = self._tracebacks.take(text)
+        if passed.inside:
+            return LineOutcome(self._of_errors(passed.summary), "traceback")
+        if self._mode == "held":
+            return LineOutcome((), "log-mode")
+        if not self._budget.rate.take(at):
+            return LineOutcome((), "log-rate")
+        if self._mode == "open":
+            return LineOutcome((text,))
+        held_by = self._objection_to(text)
+        return LineOutcome((), held_by) if held_by else LineOutcome((rounded_line(text, self._digits),))
+
+    def _objection_to(self, text: str) -> HeldBy | None:
+        if len(text) > LINE_BYTES:
+            return "line-length"
+        if not text.isprintable() and not text.replace("\t", " ").isprintable():
+            return "line-characters"
+        if (_LONG_RUN.search(text) and encoded_run(text)) or self._disguise.is_worn_by(text):
+            return "encoded-line"
+        return None
+
+    def _of_errors(self, lines: tuple[str, ...]) -> tuple[str, ...]:
+        if self._errors == "none":
+            return ()
+        return tuple(line for line in lines if self._budget.spend_error(_size(line)))
+
+
+class LogBudget:
+    """Bytes of log text that a job may send, and lines a second, over all of its streams."""
+
+    def __init__(self, max_bytes: int, per_second: int = 200) -> None:
+        self._left = max_bytes
+        self._errors_left = ERROR_BYTES
+        self.rate = Rate(per_second)
+
+    def spend(self, size_bytes: int) -> bool:
+        if size_bytes > self._left:
+            return False
+        self._left -= size_bytes
+        return True
+
+    def spend_error(self, size_bytes: int) -> bool:
+        if size_bytes > self._errors_left:
+            return False
+        self._errors_left -= size_bytes
+        return True
+
+
+def _decoded(text: str) -> str:
+    """With escapes as of addresses (RFC 3986) behind it undone: `Ada%20Lovelace`."""
+    return f"{text} ; {unquote(text)}" if _ESCAPE.search(text) else text
+
+
+def rounded_line(text: str, digits: int) -> str:
+    """`text`, its fractions and very long whole numbers with so many significant digits."""
+    return _NUMBER.sub(lambda found: _rounded(found[0], digits), text)
+
+
+def _rounded(token: str, digits: int) -> str:
+    mantissa = token.lower().partition("e")[0]
+    significant = mantissa.lstrip("+-0.").replace(".", "")
+    if len(significant) <= digits:
+        return token
+    if token[0] == "0" and token[1].isdigit():  # of a time: 12:30:05.123456
+        return token[: token.index(".") + digits] if "." in token else token[:digits]
+    return f"{float(token):.{digits}g}"
+
+
+def _size(text: str) -> int:
+    return len(text.encode(errors="replace")) + 1

@@ -1,0 +1,130 @@
+"""Writes an index: takes what the readers of `known/sources.py` find, a block at a time, and puts it in order.
+
+Memory is bounded by a setting, whatever the size of the data: what is larger is
+sorted on disk, in the index's own folder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu.domain.errors import InvalidInputError
+from insitu.gate.known.fingerprints import KNOWN_STEP, Bytes, Words, fingerprints_of, places_in, write_set
+from insitu.gate.known.keys import SETS, IndexKeys
+from insitu.gate.known.order import CellsOnDisk, write_hashes, write_numbers
+from insitu.gate.known.runs import KNOWN_VALUES_STEP, runs_of
+from insitu.gate.known.sorting import ExternalSort, without_common
+from insitu.gate.known.text import TEXT_STEP
+
+_LEAST_MEMORY = 16 << 20
+_FEW = 3
+_SHARE = 50
+"""What stands in more than one row of fifty tells nothing about any of them: forms, headers, phrases."""
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+class IndexWriter:
+    """What an index is made from. Add blocks, then `finish`."""
+
+    def __init__(self, folder: Path, key: bytes, memory_bytes: int) -> None:
+        self.folder = folder
+        self.keys = IndexKeys.of(key)
+        self.memory_bytes = max(memory_bytes, _LEAST_MEMORY)
+        self._hashes = {
+            name: ExternalSort(folder, name, ("<u8",), memory_bytes=self.memory_bytes // 4) for name in SETS
+        }
+
+    @property
+    def block_bytes(self) -> int:
+        """How much of a file is taken at a time: what is made of it takes some thirty times as much."""
+        return max(1 << 16, min(2 << 20, self.memory_bytes // 128))
+
+    @property
+    def workers(self) -> int:
+        return max(1, min(4, os.cpu_count() or 1))
+
+    def in_order(self, work: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
+        """Work on several blocks at once (numpy lets go of Python's lock); what is made comes in order."""
+        with ThreadPoolExecutor(self.workers) as pool:
+            waiting: deque[Future[Made]] = deque()
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > self.workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+    def text_fingerprints(self, normal: Bytes) -> Words:
+        return _all(found for _, found in fingerprints_of(self.keys.text, normal, TEXT_STEP))
+
+    def byte_fingerprints(self, data: Bytes) -> Words:
+        return _all(found for _, found in fingerprints_of(self.keys.bytes, data, KNOWN_STEP))
+
+    def run_fingerprints(self, values: NDArray[Any]) -> Words:
+        return _all(found for _, found in runs_of(self.keys.runs, values, KNOWN_VALUES_STEP))
+
+    def add(self, name: Literal["text", "bytes", "runs"], hashes: Words) -> None:
+        self._hashes[name].add(hashes)
+
+    def forget(self) -> None:
+        """Start again: what was added was not right."""
+        for order in self._hashes.values():
+            order.clear()
+
+    def finish(self, rows: int, numbers: CellsOnDisk | None, words: CellsOnDisk | None) -> list[int]:
+        """Put all in order and write it; where each numeric column's part of the order begins.
+
+        Raises:
+            InvalidInputError: there are no rows.
+        """
+        if not rows:
+            raise InvalidInputError(
+                "the dataset has no rows", code="data-empty", hint="the first line of a CSV is its header"
+            )
+        for order in self.in_order(_sorted, self._hashes.values()):
+            write_set(self.folder, order.name, without_common(order.blocks(), most=max(_FEW, rows // _SHARE)))
+        starts = [0]
+        if numbers is None:
+            np.save(self.folder / "numbers.npy", np.empty((rows, 0)), allow_pickle=False)
+        else:
+            starts = write_numbers(numbers, self.folder, self.memory_bytes, self.in_order)
+        if words is None:
+            np.save(self.folder / "text.npy", np.empty((rows, 0), dtype="<u8"), allow_pickle=False)
+        else:
+            write_hashes(words, self.folder, self.memory_bytes)
+        return starts
+
+
+class Pieces:
+    """A file's bytes in overlapping pieces, so that no run of them is cut."""
+
+    def __init__(self, path: Path, size: int, *, skip: int = 0) -> None:
+        self._path, self._size, self._skip = path, size, skip
+
+    def __iter__(self) -> Iterator[Bytes]:
+        kept = b""
+        with self._path.open("rb") as stream:
+            stream.seek(self._skip)
+            while more := stream.read(self._size):
+                data = kept + more
+                yield np.frombuffer(data, dtype=np.uint8)
+                kept = data[places_in(len(data), KNOWN_STEP) * KNOWN_STEP :]
+
+
+def _sorted(order: ExternalSort) -> ExternalSort:
+    order.sort()
+    return order
+
+
+def _all(parts: Iterable[Words]) -> Words:
+    return np.concatenate([np.empty(0, dtype=np.uint64), *parts])

@@ -1,0 +1,356 @@
+"""Finds which columns of a candidate are columns of the dataset, also scaled and shifted.
+
+Two ways:
+
+*As they are.* A sample of the candidate's rows is looked up in every column of
+the dataset; where most values are found, the column is that one.
+
+*Under a map of their own per column.* Standard, min-max and robust scalers, and
+any other affine map, leave one thing alone: the map of a column is fixed by two
+of its values. So two values of one candidate column, its smallest and largest,
+are paired with values of a dataset column; each pairing is a hypothesis (scale,
+shift), and a few more values of the column confirm or end it. A subset of the
+rows has its extremes among the dataset's extreme values, so with `N` distinct
+values there and `K` here, pairing the outermost `4·N/K` on both sides suffices
+with high probability; where time allows, the search goes further in.
+
+One confirmed column says which rows they are, wherever its value is unique. All
+other columns then follow at once: a column that is another one scaled and
+shifted is perfectly correlated with it over those rows.
+
+Not found: columns that were mixed with each other (rotations such as PCA),
+bent (logarithms, ranks), or blurred by noise beyond the stored precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from insitu.gate.effort import Effort
+from insitu.gate.known.table import Floats, Grid, Ints, KnownTable
+from insitu.gate.rows.candidates import Candidate, Precision
+from insitu.gate.rows.evidence import ColumnMap
+
+LEAST_SCALED_ROWS = 5
+"""A map of a column has two free numbers, so fewer rows than this fit too easily to mean anything."""
+
+_SAMPLE = 48
+_FOUND_SHARE = 0.2
+_MIN_DISTINCT = 5
+_REACH = 4  # times N/K: how far from the ends the dataset's values are paired
+_DEEP_ANCHORS = ((0.0, 1.0), (0.25, 0.75), (0.1, 0.6))
+_DEEP_REACH = 600
+# Hypotheses, of ten to a hundred nanoseconds each. What one scan may spend in all; and on one candidate: on pairings
+# beyond those that are promised, on further ones about columns in the same place, and on a guessed layout.
+_ALL_BUDGET = 400_000_000
+_WIDE_BUDGET, _WIDE_PER_ROW = 1_500_000, 200
+_DEEP_BUDGET = 800_000
+_GUESS_BUDGET = 150_000
+_PROMISED_SHARE = 10
+"""Each column of a copy of a tenth of a table's rows is tried as each of the table's columns. Else it is said."""
+_GUESS_ROWS = 8  # fewer rows than these are not worth guessing a layout for
+_PROBES = 64
+_STRICT = 3
+_FITTING_SHARE = 0.85
+_SURVIVORS = 3
+_CHUNK = 1 << 15  # hypotheses at a time: they stay in the processor's cache
+_GRID_SLACK = 0.9  # of a cell
+_MAX_SEEDS = 64
+
+
+class SearchPurse:
+    """What one scan may spend on hypotheses. Counted, not timed, to be deterministic.
+
+    What is promised is tried as long as anything is left; if nothing is, the search is not complete.
+    """
+
+    def __init__(self, rows: int, budget: int | None = None) -> None:
+        self._wide = _WIDE_BUDGET + _WIDE_PER_ROW * rows
+        self._left = _ALL_BUDGET if budget is None else budget
+        self.complete = True
+
+    def wide(self) -> int:
+        """For pairings beyond what is promised: less when many candidates have had theirs."""
+        return min(self._wide, self._left // 8)
+
+    def deep(self) -> int:
+        return min(_DEEP_BUDGET, self._left // 16)
+
+    def guess(self) -> int:
+        return min(_GUESS_BUDGET, self._left // 16)
+
+    def afford(self, hypotheses: int) -> bool:
+        """Take so much, unless it is more than an eighth of what is left."""
+        if hypotheses > self._left // 8:
+            return False
+        self._left -= hypotheses
+        return True
+
+    def spend(self, hypotheses: int, *, promised: bool) -> bool:
+        """Whether it may be tried."""
+        if promised and hypotheses > self._left:
+            self.complete = False
+            return False
+        self._left = max(0, self._left - hypotheses)
+        return True
+
+
+@dataclass(frozen=True)
+class _Hypothesis:
+    source: int
+    target: int
+    scale: float
+    shift: float
+
+
+@dataclass(frozen=True)
+class _Try:
+    """Two values of a candidate column, and the values of a dataset column that each may stand for."""
+
+    source: int
+    target: int
+    first: int  # places in the candidate column's distinct values
+    last: int
+    low: slice  # of the dataset column's distinct values, for a positive scale
+    high: slice
+
+    @property
+    def hypotheses(self) -> int:
+        return 2 * (self.low.stop - self.low.start) * (self.high.stop - self.high.start)
+
+
+def maps_as_they_are(table: KnownTable, candidate: Candidate) -> list[ColumnMap]:
+    """For each candidate column the dataset column that its values are found in, if there is one."""
+    values = candidate.values
+    sample = np.unique(np.linspace(0, len(values) - 1, _SAMPLE).astype(np.int64))
+    share = np.zeros((values.shape[1], table.width))
+    rarity = np.zeros_like(share)
+    flat = values[sample].T.reshape(-1)  # all columns at once: one search per dataset column
+    tolerance = np.concatenate([p.copied(values[sample, a]) for a, p in enumerate(candidate.precisions)])
+    for target in range(table.width):
+        counts = table.look_up(target, flat, tolerance).counts.reshape(values.shape[1], len(sample))
+        share[:, target] = np.mean(counts > 0, axis=1)
+        bits = np.where(counts > 0, -np.log2(np.maximum(counts, 1) / max(1, table.rows)), 0.0)
+        rarity[:, target] = bits.sum(axis=1) / np.maximum(np.count_nonzero(counts, axis=1), 1)  # of what was found
+    best: dict[int, tuple[float, int]] = {}
+    for source in range(values.shape[1]):
+        scores = np.where(share[source] >= _FOUND_SHARE, share[source] * (rarity[source] + 1e-3), -1.0)
+        if source < table.width and scores[source] > 0:
+            scores[source] *= 1.5  # the same place wins unless another one is clearly better
+        target = int(np.argmax(scores))
+        # One candidate column for each of the dataset's: two copies of a cell are not two cells.
+        if scores[target] > best.get(target, (0.0, 0))[0]:
+            best[target] = (float(scores[target]), source)
+    return [ColumnMap(source, target, 1.0, 0.0) for target, (_, source) in sorted(best.items())]
+
+
+def affine_maps(
+    table: KnownTable, candidate: Candidate, purse: SearchPurse, effort: Effort
+) -> Iterator[list[ColumnMap]]:
+    """Sets of maps worth testing, the likeliest first. Each has at least three columns (or all)."""
+    rows, columns = candidate.values.shape
+    if columns < table.cells_needed or (candidate.guessed and (rows < _GUESS_ROWS or _all_whole(candidate.values))):
+        return
+    for hypothesis in islice(_seeds(table, candidate, purse, effort), _MAX_SEEDS):
+        maps = _extend(table, candidate, hypothesis)
+        if len(maps) >= table.cells_needed:
+            yield maps
+
+
+def _all_whole(values: Floats) -> bool:
+    finite = values[np.isfinite(values)]
+    return bool(np.all(finite == np.rint(finite)))
+
+
+def _seeds(table: KnownTable, candidate: Candidate, purse: SearchPurse, effort: Effort) -> Iterator[_Hypothesis]:
+    distinct = [np.unique(column[np.isfinite(column)]) for column in candidate.values.T]
+    for attempt in _tries(table, candidate, distinct, purse):
+        effort.check_time()
+        values, known = distinct[attempt.source], table.columns[attempt.target].distinct
+        grid = table.columns[attempt.target].grid
+        for scale, shift in _fits(values, known, grid, attempt, candidate.precisions[attempt.source]):
+            yield _Hypothesis(attempt.source, attempt.target, scale, shift)
+
+
+def _tries(table: KnownTable, candidate: Candidate, distinct: list[Floats], purse: SearchPurse) -> Iterator[_Try]:
+    """What to pair with what: the same places first, then any, then deeper; each within its budget."""
+    sources = [a for a in range(len(distinct)) if len(distinct[a]) >= _MIN_DISTINCT]
+    sources.sort(key=lambda a: (_bluntness(distinct[a], candidate.precisions[a]), -len(distinct[a]), a))
+    targets = [j for j in range(table.width) if len(table.columns[j].distinct) >= _MIN_DISTINCT]
+    same = [(a, a) for a in sources if a in targets]
+    other = [(a, j) for a in sources for j in targets if a != j]
+    tiers = ((same + other, purse.wide(), False), (same, purse.deep(), True))
+    if candidate.guessed:
+        tiers = ((same[:3] + other, purse.guess(), False),)
+    for pairs, budget, deep in tiers:
+        left = budget
+        for source, target in pairs:
+            count, known = len(distinct[source]), len(table.columns[target].distinct)
+            if count > 1.25 * known + 2:
+                continue  # more distinct values than the dataset's column has
+            promised = not (deep or candidate.guessed) and _PROMISED_SHARE * count >= known
+            for attempt in _deep(source, target, count, known) if deep else [_shallow(source, target, count, known)]:
+                if not promised and left <= 0:
+                    break
+                if not purse.spend(attempt.hypotheses, promised=promised):
+                    return
+                if not promised:
+                    left -= attempt.hypotheses
+                yield attempt
+
+
+def _bluntness(values: Floats, precision: Precision) -> int:
+    """Coarse columns last: they fit anything. In powers of a thousand, so that the rest decides among likes."""
+    span = float(values[-1] - values[0])
+    return int(np.log10(max(float(precision.scaled(values).max()) / span, 1e-12)) // 3)
+
+
+def _shallow(source: int, target: int, count: int, known: int) -> _Try:
+    reach = min(known, int(np.ceil(_REACH * known / count)) + 2, _DEEP_REACH)
+    return _Try(source, target, 0, count - 1, slice(0, reach), slice(known - reach, known))
+
+
+def _deep(source: int, target: int, count: int, known: int) -> Iterator[_Try]:
+    """For subsets that avoid the extremes, or tables diluted with other rows."""
+    for first_share, last_share in _DEEP_ANCHORS:
+        first, last = round(first_share * (count - 1)), round(last_share * (count - 1))
+        low = _around(first_share, known)
+        high = _around(last_share, known)
+        yield _Try(source, target, first, last, low, high)
+
+
+def _around(share: float, known: int) -> slice:
+    start = max(0, min(round(share * known) - _DEEP_REACH // 2, known - _DEEP_REACH))
+    return slice(start, min(known, start + _DEEP_REACH))
+
+
+def _fits(
+    values: Floats, known: Floats, grid: Grid | None, attempt: _Try, precision: Precision
+) -> list[tuple[float, float]]:
+    """Scales and shifts under which `values` (distinct, ascending) are values of a dataset column."""
+    inner = np.delete(values, [attempt.first, attempt.last])
+    probes = inner[np.unique(np.linspace(0, len(inner) - 1, _PROBES).astype(np.int64))]
+    # The order in which they are asked is mixed, so that the first few lie far apart.
+    probes = probes[np.argsort((np.arange(len(probes)) * 37 + 11) % 101, kind="stable")]
+    ends = values[[attempt.first, attempt.last]]
+    tolerances = precision.scaled(probes) + float(precision.scaled(ends).max())
+    needed = _needed(tolerances / (values[-1] - values[0]), len(known), attempt.hypotheses)
+    if needed > len(probes):
+        return []  # so coarse that a fit would say nothing
+    found: list[tuple[float, float, float]] = []
+    low, high = known[attempt.low], known[attempt.high]
+    for first, last, sign in ((low, high, 1), (high, low, -1)):
+        for start in range(0, len(first), step := max(1, _CHUNK // len(last))):
+            at_first = np.repeat(first[start : start + step], len(last))
+            scales = (np.tile(last, len(first[start : start + step])) - at_first) / (ends[1] - ends[0])
+            turned = scales * sign > 0
+            shifts = at_first - scales * ends[0]
+            scales, shifts = _likely(grid, probes, tolerances, scales[turned], shifts[turned])
+            found += _confirmed(known, probes, tolerances, scales, shifts, needed)
+    found.sort(reverse=True)
+    return [(scale, shift) for _, scale, shift in found[:_SURVIVORS]]
+
+
+def _needed(shares: Floats, known: int, hypotheses: int) -> float:
+    """How many probes must fit before chance would hardly have let one of all hypotheses through."""
+    by_chance = min(1.0, 4.0 * float(shares.mean()) * known)  # twice as dense as if spread evenly
+    if by_chance >= 0.9:
+        return np.inf
+    return float(np.log(100.0 * hypotheses) / -np.log(max(by_chance, 1e-6)))
+
+
+def _likely(
+    grid: Grid | None, probes: Floats, tolerances: Floats, scales: Floats, shifts: Floats
+) -> tuple[Floats, Floats]:
+    """Hypotheses whose first probes fall near a known value, as far as the grid is fine enough to tell."""
+    if grid is None or not len(scales):
+        return scales, shifts
+    widest = float(np.max(np.abs(scales))) * float(tolerances[:_STRICT].max())
+    if widest * grid.per_unit > _GRID_SLACK:
+        return scales, shifts
+    for probe in probes[:_STRICT]:
+        near = grid.may_hold(scales * probe + shifts)
+        scales, shifts = scales[near], shifts[near]
+    return scales, shifts
+
+
+def _confirmed(
+    known: Floats, probes: Floats, tolerances: Floats, scales: Floats, shifts: Floats, needed: float
+) -> list[tuple[float, float, float]]:
+    """(share of probes that are values of the column, scale, shift) of the hypotheses that stand."""
+    slack = 1e-12 * float(np.max(np.abs(known)))
+    passed = np.zeros(len(scales), dtype=np.int64)
+    for number, probe in enumerate(probes, start=1):
+        if not len(scales):
+            return []
+        expected = scales * probe + shifts
+        at = np.minimum(np.maximum(np.searchsorted(known, expected), 1), len(known) - 1)
+        distance = np.minimum(np.abs(known[at] - expected), np.abs(known[at - 1] - expected))
+        passed = passed + (distance <= tolerances[number - 1] * np.abs(scales) + slack)
+        stay = passed >= (number if number <= _STRICT else _STRICT + 0.6 * (number - _STRICT) - 1)
+        scales, shifts, passed = scales[stay], shifts[stay], passed[stay]
+    best = [i for i in np.argsort(-passed, kind="stable")[:_SURVIVORS] if passed[i] >= needed]
+    return [(float(passed[i]) / len(probes), float(scales[i]), float(shifts[i])) for i in best]
+
+
+def _extend(table: KnownTable, candidate: Candidate, seed: _Hypothesis) -> list[ColumnMap]:
+    """All columns that are scaled columns of the dataset over the rows that the seed identifies."""
+    which, rows = _identified(table, candidate, seed)
+    if len(which) < _MIN_DISTINCT:
+        return []
+    ours, theirs = candidate.values[which], table.values[rows]
+    correlation = np.abs(_standardised(ours).T @ _standardised(theirs)) / len(which)
+    maps: dict[int, ColumnMap] = {}
+    for source in range(ours.shape[1]):
+        target = int(np.argmax(correlation[source]))
+        if source == seed.source and correlation[source, seed.target] >= correlation[source, target] - 1e-9:
+            target = seed.target
+        fitted = fit_line(ours[:, source], theirs[:, target], candidate.precisions[source])
+        if fitted is not None:
+            maps.setdefault(target, ColumnMap(source, target, *fitted))
+    return list(maps.values())
+
+
+def _identified(table: KnownTable, candidate: Candidate, seed: _Hypothesis) -> tuple[Ints, Ints]:
+    """Pairs (candidate row, dataset row) whose value under the seed is the dataset's only one there."""
+    cells = candidate.values[:, seed.source] * seed.scale + seed.shift
+    precision = candidate.precisions[seed.source]
+    largest = float(
+        np.nanmax(precision.scaled(candidate.values[:, seed.source]))
+    )  # the seed's own two values were rounded
+    windows = table.look_up(seed.target, cells, 2 * largest * abs(seed.scale))
+    alone = np.flatnonzero(windows.counts == 1)
+    rows = table.columns[seed.target].rows[windows.low[alone]].astype(np.int64)
+    rows, first = np.unique(rows, return_index=True)  # a row that is met twice says nothing new
+    return alone[first], rows
+
+
+def _standardised(values: Floats) -> Floats:
+    filled = np.where(np.isfinite(values), values, np.nanmean(np.where(np.isfinite(values), values, 0.0), axis=0))
+    centred = filled - filled.mean(axis=0)
+    spread = centred.std(axis=0)
+    return centred / np.where(spread > 0, spread, np.inf)
+
+
+def fit_line(ours: Floats, theirs: Floats, precision: Precision) -> tuple[float, float, float] | None:
+    """Scale, shift and slack of the line through the pairs, if nearly all of them lie on it."""
+    good = np.isfinite(ours) & np.isfinite(theirs)
+    x, y = ours[good], theirs[good]
+    for _ in range(2):  # the second time without what did not fit
+        if len(np.unique(x)) < 3:
+            return None
+        centre = x.mean()
+        scale = float(((x - centre) * (y - y.mean())).sum() / ((x - centre) ** 2).sum())
+        shift = float(y.mean() - scale * centre)
+        slack = 1e-10 * float(np.max(np.abs(y))) + 0.5 * float(np.median(precision.scaled(x))) * abs(scale)
+        fits = np.abs(scale * x + shift - y) <= precision.scaled(x) * abs(scale) + slack
+        if fits.mean() >= _FITTING_SHARE:
+            return (scale, shift, slack) if scale != 0 else None
+        residual = np.abs(scale * x + shift - y)
+        keep = residual <= np.quantile(residual, _FITTING_SHARE)
+        x, y = x[keep], y[keep]
+    return None
