@@ -30,7 +30,19 @@ test:  ## set up what is missing, then check and run every test; ARGS="tests/uni
 	@scripts/bootstrap test
 	@$(SYNC) --all-extras
 	@$(MAKE) --no-print-directory --keep-going check-synced
+ifdef ARGS
 	@$(RUN) pytest $(ARGS)
+else
+	@$(MAKE) --no-print-directory --keep-going tested-units tested-whole
+endif
+
+# Unit tests are bound by the processor, so two run at a time. The rest share ports, engines and control groups.
+.PHONY: tested-units tested-whole
+tested-units:
+	@$(RUN) pytest --numprocesses 2 --dist worksteal tests/unit
+
+tested-whole:
+	@$(RUN) pytest --ignore tests/unit
 
 check: synced  ## format, lint, types and direction of imports: under a minute
 	@$(MAKE) --no-print-directory --keep-going check-synced

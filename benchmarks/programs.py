@@ -88,6 +88,29 @@ def use_of(pid: int) -> Use:
     return Use(ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
 
 
+def use_of_family(pid: int) -> float:
+    """Processor time, in seconds, that a process and all below it that live now have used."""
+    return sum(use_of(one).cpu_s for one in _family(pid))
+
+
+def _family(pid: int) -> Iterator[int]:
+    yield pid
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in children.read_text().split():
+            yield from _family(int(child))
+
+
+def wait_until_family_quiet(pid: int, *, for_at_most_s: float = 60.0) -> None:
+    """As `wait_until_quiet`, of a process and what it has started, as an agent's waiting gate imports its packages."""
+    end = time.monotonic() + for_at_most_s
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError):  # one of them has ended meanwhile: look again
+            before = use_of_family(pid)
+            time.sleep(_LOOK_S)
+            if abs(use_of_family(pid) - before) < _QUIET * _LOOK_S:
+                return
+
+
 def wait_until_quiet(pid: int, *, for_at_most_s: float = 60.0) -> None:
     """Until a process that was just started has done what it does beside its work, as a hub imports MLflow."""
     end = time.monotonic() + for_at_most_s

@@ -32,8 +32,9 @@ from insitu.sandbox.keeper_pool import KeeperHandle, KeeperPool
 from insitu.sandbox.spec import Limits, Mount, SandboxResult, SandboxSpec
 from tests.services import program, service, wait_until
 
-JOB_UID = 197_311  # nobody's on any machine that runs tests
-USER_UID = 197_312
+# Nobody's, and not those of other tests that run on this machine at the same time: what is left of a job is looked for by uid.
+JOB_UID = 10_000_000 + 3 * os.getpid()
+USER_UID = JOB_UID + 1
 LIMITS = Limits(memory_bytes=256 << 20, cpus=1.0, processes=64, wall_s=60, scratch_bytes=16 << 20)
 END_LIMIT_S = 60
 

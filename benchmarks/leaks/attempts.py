@@ -25,24 +25,43 @@ class Attempts:
     open: OpenGate
     real: RealGate
     truth: Truth
+    outside: bool = True
+    """Whether they are tried outside of a run envelope too."""
 
-    def prove(self, case: Case, variant: str) -> Score:
+    def attack(self, case: Case, variant: str) -> list[Outcome]:
+        """What becomes of it: inside a run envelope, then outside of any.
+
+        What takes many runs is tried outside only if it was not stopped inside:
+        outside each rule of the policy is the same or stricter.
+        """
+        proof = self._prove(case, variant)
+        inside = self._meet(case, variant, proof, in_envelope=True)
+        if not self.outside or (case.runs(variant) > 1 and inside.stopped):
+            return [inside]
+        return [inside, self._meet(case, variant, proof, in_envelope=False)]
+
+    def _prove(self, case: Case, variant: str) -> Score:
         """What the decoder recovers when nobody is at the gate."""
-        return self.recover(case, variant, [self.open.play(case, variant, run) for run in range(case.runs(variant))])
-
-    def attack(self, case: Case, variant: str, *, proof: Score, in_envelope: bool) -> Outcome:
-        """What becomes of it. Whatever goes wrong is an outcome too: the others go on."""
         try:
-            return self._attack(case, variant, proof=proof, in_envelope=in_envelope)
+            played = [self.open.play(case, variant, run) for run in range(case.runs(variant))]
+            return self.recover(case, variant, played)
+        except Exception:  # noqa: BLE001 - whatever goes wrong proves nothing, and the others go on
+            traceback.print_exc(file=sys.stderr)
+            return Score()
+
+    def _meet(self, case: Case, variant: str, proof: Score, *, in_envelope: bool) -> Outcome:
+        """The real gate. Whatever goes wrong is an outcome too."""
+        try:
+            return self._met(case, variant, proof, in_envelope=in_envelope)
         except Exception as error:  # noqa: BLE001 - see above
             traceback.print_exc(file=sys.stderr)
             return Outcome(
                 case.kind, case.name, variant, case.title, in_envelope, proof, Score(), "failed", type(error).__name__
             )
 
-    def _attack(self, case: Case, variant: str, *, proof: Score, in_envelope: bool) -> Outcome:
+    def _met(self, case: Case, variant: str, proof: Score, *, in_envelope: bool) -> Outcome:
         begun = time.monotonic()
-        played = [self.real.play(case, variant, run) for run in range(case.runs(variant))]
+        played = [self.real.play(case, variant, run, inside=in_envelope) for run in range(case.runs(variant))]
         let_outs = [let_out for let_out, _ in played]
         got = self.recover(case, variant, let_outs)
         verdict, rule, measure = verdict_of(let_outs, got)

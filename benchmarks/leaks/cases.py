@@ -1,7 +1,8 @@
 """What there is to try: every attack and every honest model, found by their files.
 
 A module says what its job declares (`OUTPUTS`, `METRICS`), how it varies
-(`VARIANTS`, the first is the design's own) and how many runs it takes (`RUNS`).
+(`VARIANTS`, the first is the design's own) and how many runs it takes (`RUNS`). An
+honest one's `predict` is what the site asks its model with.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 FOLDER = Path(__file__).parent
 CLASSES = ("weights", "objects", "metrics_and_logs", "containers")
+_ALWAYS_AGREES = "benchmarks.leaks.inside.answers:same"
 _NOT_CASES = {"__init__", "victim"}
 
 
@@ -51,6 +53,15 @@ class Case:
     def dataset(self) -> str:
         return getattr(self.module, "DATASET", "people")
 
+    def predict(self, output: str) -> str | None:
+        """What the site asks this output's model with, before and after rewriting; none: what serving would use."""
+        if self.outputs[output] != "custom_model":
+            return None
+        if self.kind != "honest":
+            return _ALWAYS_AGREES
+        own = getattr(self.module, "predict", None)
+        return f"{own.__module__}:predict" if own else None
+
     def runs(self, variant: str) -> int:
         """How many jobs it takes."""
         runs: int | Mapping[str, int] = getattr(self.module, "RUNS", 1)
@@ -63,8 +74,8 @@ class Case:
 
     def bounded(self, variant: str) -> str:
         """Why this variant can't be stopped, only bounded; empty if it has to be stopped."""
-        reasons: Mapping[str, str] = getattr(self.module, "BOUNDED", {})
-        return reasons.get(variant, "")
+        reasons: str | Mapping[str, str] = getattr(self.module, "BOUNDED", {})
+        return reasons if isinstance(reasons, str) else reasons.get(variant, "")
 
     def options(self, variant: str) -> Mapping[str, Any]:
         return self.module.VARIANTS[variant]

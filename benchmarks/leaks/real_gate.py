@@ -20,16 +20,17 @@ import yaml
 
 from benchmarks.leaks.cases import FOLDER, Case, attacks, honest_models
 from benchmarks.leaks.let_out import Decided, LetOut, Metric
-from benchmarks.leaks.policy import BUDGET, DATASETS, RELEASE
+from benchmarks.leaks.policy import BUDGET, DATASETS, as_one_line, release
 from insitu.agent.catalogue import add_dataset
 from insitu.agent.settings import AgentSettings
 from insitu.wire.people import JobView
-from insitu.wire.run_envelopes import AllowedOutput, OneOf, RunEnvelopeDocument, sign_run_envelope
+from insitu.wire.run_envelopes import AllowedDataset, AllowedOutput, OneOf, RunEnvelopeDocument, sign_run_envelope
 from tests.rig import World
 
 _JOB_S = 400.0
 _COMMAND = "python -m benchmarks.leaks.inside.play ${{inputs.module}} ${{inputs.variant}} ${{inputs.run}}"
-_INSIDE = ("__init__.py", "people.py", "let_out.py", "inside", "attacks", "honest")
+_APPROVED = "round-1"
+_IN_CODE = ("__init__.py", "people.py", "let_out.py", "inside", "attacks", "honest")
 
 
 @dataclass
@@ -53,23 +54,27 @@ class RealGate:
         for name, folder in data.items():
             shutil.copytree(folder, world.folder / "data" / name)
             add_dataset(world.site, name, datastore="private", pattern=f"{name}/*.csv", gate_gid=gid)
-        world.write_policy(release=RELEASE, datasets=DATASETS, budget=BUDGET)
+        world.write_policy(release=as_one_line(release()), datasets=DATASETS, budget=BUDGET)
         world.start_agent()
         world.wait_until(lambda: {"people", "digits"} <= {one.name for one in world.alice.datasets()})
 
-    def submit(self, case: Case, variant: str, run: int = 0) -> JobView:
-        """Submit a case's job and wait until it is final or held."""
+    def submit(self, case: Case, variant: str, run: int = 0, *, inside: bool = True) -> JobView:
+        """Submit a case's job, `inside` the run envelope or not, and wait until it is final or held."""
         path = self.folder / f"{case.path}.yaml"
-        changes = {"inputs.variant": str(case.variants.index(variant)), "inputs.run": str(run)}
+        changes = {
+            "inputs.variant": str(case.variants.index(variant)),
+            "inputs.run": str(run),
+            "inputs.approved": _APPROVED if inside else "round-2",
+        }
         job = self.world.alice.submit(path, changes=changes)
         return self.world.alice.wait(job.id, timeout_s=_JOB_S)
 
-    def play(self, case: Case, variant: str, run: int = 0) -> tuple[LetOut, JobView]:
-        job = self.submit(case, variant, run)
+    def play(self, case: Case, variant: str, run: int = 0, *, inside: bool = True) -> tuple[LetOut, JobView]:
+        job = self.submit(case, variant, run, inside=inside)
         return self.let_out(job), job
 
     def approve(self, job: JobView, cases: Sequence[Case]) -> None:
-        """A steward's run envelope over all of `cases`, made from a job that ran: same code, same packages."""
+        """A steward's run envelopes over all of `cases`, one a dataset, from a job that ran: same code, same packages."""
         draft = RunEnvelopeDocument.model_validate(self.world.console("envelope_draft", job=job.id))
         outputs = {name: kind for case in cases for name, kind in case.outputs.items()}
         most = max(len(case.variants) for case in cases)
@@ -81,14 +86,17 @@ class RealGate:
                     "module": OneOf(values=sorted({case.path for case in cases})),
                     "variant": OneOf(values=list(range(most))),
                     "run": OneOf(values=list(range(runs))),
+                    "approved": OneOf(values=[_APPROVED]),  # by nothing else do jobs inside and outside differ
                 },
                 "outputs": {name: AllowedOutput.model_validate({"type": kind}) for name, kind in outputs.items()},
                 "metrics": sorted({name for case in cases for name in case.metrics}),
                 "runs": 100_000,
             }
         )
-        sealed = sign_run_envelope(document, self.world.keys["jo"])
-        self.world.console("envelope_add", envelope=sealed.model_dump(mode="json"))
+        for dataset in sorted({case.dataset for case in cases}):
+            allowed = {"table": AllowedDataset(name=dataset, versions=[1])}
+            sealed = sign_run_envelope(document.model_copy(update={"datasets": allowed}), self.world.keys["jo"])
+            self.world.console("envelope_add", envelope=sealed.model_dump(mode="json"))
 
     def ceiling_of(self, job: JobView) -> int:
         """The bytes that the ledger says this job's releases could carry beyond what the policy asked for."""
@@ -184,13 +192,19 @@ def job_document(case: Case) -> dict[str, Any]:
             "module": case.path,
             "variant": 0,
             "run": 0,
+            "approved": _APPROVED,
         },
-        "outputs": {name: {"type": kind} for name, kind in case.outputs.items()},
+        "outputs": {name: _output(case, name) for name in case.outputs},
         "metrics": list(case.metrics),
         "resources": {"cpus": 1, "memory": "2GiB"},
         "limits": {"timeout": "5m"},
         "tags": {"purpose": "research"},
     }
+
+
+def _output(case: Case, name: str) -> dict[str, str]:
+    asked_with = case.predict(name)
+    return {"type": case.outputs[name]} | ({"predict": asked_with} if asked_with else {})
 
 
 def lay_out_code(folder: Path, requirements: str) -> None:
@@ -199,7 +213,7 @@ def lay_out_code(folder: Path, requirements: str) -> None:
     target.mkdir(parents=True)
     (folder / "requirements.txt").write_text(requirements)
     (folder / "benchmarks" / "__init__.py").write_text("")
-    for name in _INSIDE:
+    for name in _IN_CODE:
         source = FOLDER / name
         if source.is_dir():
             shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))

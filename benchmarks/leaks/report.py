@@ -6,6 +6,7 @@ RESULTS.md says only what was measured; what follows from it is in docs/threats.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,15 +29,38 @@ _SHOWN = {"neutralised": "neutralised by rewriting", "failed": "NOT TRIED: the j
 
 @dataclass
 class Results:
-    machine: Mapping[str, str]
+    machine: dict[str, str]
     attacks: list[Outcome] = field(default_factory=list[Outcome])
     honest: list[HonestOutcome] = field(default_factory=list[HonestOutcome])
     seconds_per_100_mb: float | None = None
+    seconds: float = 0.0
+
+    def add(self, found: Sequence[Outcome | HonestOutcome]) -> None:
+        for one in found:
+            if isinstance(one, HonestOutcome):
+                self.honest.append(one)
+            else:
+                self.attacks.append(one)
+
+    def sort(self, paths: Sequence[str]) -> None:
+        """In the order of the cases' files, whoever came first."""
+        self.attacks.sort(key=lambda one: paths.index(f"attacks.{one.kind}.{one.name}"))
+        self.honest.sort(key=lambda one: paths.index(f"honest.{one.name}"))
+
+    def finish(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.machine["load after"] = f"{os.getloadavg()[0]:.1f}"
 
     def as_document(self) -> dict[str, Any]:
         return {
             "machine": dict(self.machine),
-            "classes": [summary(self.attacks, kind) for kind in CLASSES if _of(self.attacks, kind)],
+            "seconds": round(self.seconds),
+            "classes": [
+                summary(self.attacks, kind, in_envelope=inside)
+                for inside in (True, False)
+                for kind in CLASSES
+                if _of(self.attacks, kind, in_envelope=inside)
+            ],
             "honest": {
                 "passed": sum(one.passes and one.as_good for one in self.honest),
                 "of": len(self.honest),
@@ -65,24 +89,27 @@ def objection(one: Outcome) -> str:
         return "its decoder recovers nothing from an open gate, so it shows nothing"
     if one.verdict == "failed":
         return f"its job never came to the gate ({one.rule})"
-    if one.kind == "weights":
-        if not one.in_envelope and one.got.rows:
-            return "it passes outside of a run envelope"
-        return "it passes without a stated bound" if one.got.rows and not one.bound_bytes else ""
-    return f"{one.got.canaries} canaries recovered" if one.got.rows and not one.why_bounded else ""
+    if not one.got.rows:
+        return ""
+    recovered = f"{one.got.rows} rows recovered, {one.got.canaries} of them canaries"
+    if one.kind == "weights" and not one.in_envelope:
+        return f"{recovered}, outside of a run envelope"
+    if not one.why_bounded:
+        return recovered
+    return "" if one.bound_bytes else f"{recovered}, and no bound is stated"
 
 
-def summary(outcomes: Sequence[Outcome], kind: str) -> dict[str, Any]:
-    """The recall of one class, and what its decoders got out. Weights count outside of an envelope, as for free code."""
-    all_of = _of(outcomes, kind)
-    counted = [one for one in all_of if kind != "weights" or not one.in_envelope] or all_of
+def summary(outcomes: Sequence[Outcome], kind: str, *, in_envelope: bool) -> dict[str, Any]:
+    """The recall of one class, and what its decoders got out."""
+    counted = _of(outcomes, kind, in_envelope=in_envelope)
     return {
         "class": kind,
+        "in_envelope": in_envelope,
         "attacks": len(counted),
         "stopped": sum(one.stopped for one in counted),
         "listed": sum(one.listed for one in counted),
         "listed_stopped": sum(one.stopped and one.listed for one in counted),
-        "recall": sum(one.stopped for one in counted) / len(counted) if counted else None,
+        "recall": sum(one.stopped for one in counted) / len(counted),
         "canaries": sum(one.got.canaries for one in counted),
         "bytes": sum(one.got.bytes for one in counted),
         "bytes_behind_an_open_gate": sum(one.proof.bytes for one in counted),
@@ -104,13 +131,25 @@ def as_markdown(results: Results) -> str:
         "",
         ", ".join(f"{name}: {value}" for name, value in document["machine"].items()) + ".",
         "",
+        f"{len(results.attacks)} tries of attacks and {len(results.honest)} of honest models in {results.seconds:.0f} s.",
+        "",
         *_table(
-            ["class", "stopped", "of these named by the design", "recall", "canaries", "bytes", "open gate"],
+            [
+                "class",
+                "envelope",
+                "stopped",
+                "of these named by the design",
+                "recall",
+                "canaries",
+                "bytes",
+                "open gate",
+            ],
             _class_rows(document),
         ),
         "",
-        'Attacks that are not stopped recovered so many canary rows (of 200) and bytes in all; "open gate" is what the',
-        "same decoders recover where nobody is at the gate. For weights it is the figure of code that no steward approved.",
+        "Canary rows and bytes are what the decoders of attacks that were not stopped recovered, added up over the attacks.",
+        '"Open gate" is what the same decoders recover, in bytes, where nobody is at the gate. Attacks that take many jobs',
+        "and were stopped inside a run envelope were not tried outside, where each rule is the same or stricter.",
         "",
         *_honest_line(document),
         "",
@@ -129,18 +168,22 @@ def one_line(one: Outcome | HonestOutcome) -> str:
     if isinstance(one, HonestOutcome):
         change = "" if one.change is None else f", accuracy {one.change:+.2f} points"
         return f"honest · {one.title}: {one.verdict} ({one.rule}){change}"
-    return f"{_CLASS_NAMES[one.kind]} · {_name(one)}: {_said(one)} ({one.rule})"
+    got = f", {one.got.rows} rows, {one.got.canaries} of {one.proof.canaries} canaries" if one.got.rows else ""
+    return f"{_CLASS_NAMES[one.kind]} · {_name(one)}: {_said(one)} ({one.rule}){got}" + (
+        "" if one.proven else " NOT PROVEN"
+    )
 
 
-def print_summary(results: Results, took_s: float) -> None:
+def print_summary(results: Results) -> None:
     document = results.as_document()
     print()
-    for row in _class_rows(document):
-        print(f"  {row[0]:22} stopped {row[1]:>9}   recall {row[3]:>5}   canaries {row[4]:>4}   bytes {row[5]:>7}")
+    for kind, where, stopped, _, recall, canaries, recovered, _ in _class_rows(document):
+        name = f"{kind}, {'inside' if where == 'inside' else 'outside'}"
+        print(f"  {name:30} stopped {stopped:>9}   recall {recall:>5}   canaries {canaries:>4}   bytes {recovered:>7}")
     print("  " + " ".join(_honest_line(document)))
     for missed in results.misses:
         print(f"  missed: {missed}")
-    print(f"\n{len(results.misses)} misses, in {took_s:.0f} s.")
+    print(f"\n{len(results.misses)} misses, in {results.seconds:.0f} s.")
 
 
 # -- rows of tables ----------------------------------------------------------------------------------------------------
@@ -158,6 +201,7 @@ def _class_rows(document: Mapping[str, Any]) -> list[list[str]]:
     return [
         [
             _CLASS_NAMES[one["class"]],
+            _where(in_envelope=one["in_envelope"]),
             f"{one['stopped']} of {one['attacks']}",
             f"{one['listed_stopped']} of {one['listed']}",
             f"{one['recall']:.2f}",
@@ -182,16 +226,28 @@ def _honest_line(document: Mapping[str, Any]) -> list[str]:
 
 
 def _attack_row(one: Outcome) -> list[str]:
-    inside = "inside" if one.in_envelope else "none"
     variant = f"**{one.variant}**" if one.listed else one.variant
     proof = str(one.proof.canaries) if one.proven else "NOT PROVEN"
-    return [one.title, variant, inside, _said(one), one.rule, str(one.got.canaries), str(one.got.bytes), proof]
+    return [
+        one.title,
+        variant,
+        _where(in_envelope=one.in_envelope),
+        _said(one),
+        one.rule,
+        str(one.got.canaries),
+        str(one.got.bytes),
+        proof,
+    ]
 
 
 def _honest_row(one: HonestOutcome) -> list[str]:
     before = "" if one.before is None else f"{100 * one.before:.2f} %"
     change = "" if one.change is None else f"{one.change:+.2f}"
     return [one.title, one.verdict, one.rule, before, change, f"{one.size_bytes} B", f"{one.ceiling_bytes} B"]
+
+
+def _where(*, in_envelope: bool) -> str:
+    return "inside" if in_envelope else "outside"
 
 
 def _said(one: Outcome) -> str:
@@ -201,8 +257,9 @@ def _said(one: Outcome) -> str:
 
 
 def _name(one: Outcome) -> str:
-    return f"{one.name}, {one.variant}" + (" (in an envelope)" if one.in_envelope and one.kind == "weights" else "")
+    return f"{one.name}, {one.variant} ({_where(in_envelope=one.in_envelope)})"
 
 
-def _of(outcomes: Sequence[Outcome], kind: str) -> list[Outcome]:
-    return [one for one in outcomes if one.kind == kind]
+def _of(outcomes: Sequence[Outcome], kind: str, *, in_envelope: bool | None = None) -> list[Outcome]:
+    """Of a class; with `in_envelope` only those tried there."""
+    return [one for one in outcomes if one.kind == kind and in_envelope in {None, one.in_envelope}]

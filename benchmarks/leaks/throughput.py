@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.leaks.inside.networks import save
-from benchmarks.leaks.policy import RELEASE
+from benchmarks.leaks.policy import as_one_line, release
 from insitu.domain.outputs import OutputContract, OutputType, ReleaseContract
 from insitu.gate.judgement import Candidate, JudgeLimits, JudgeRequest, judge_request_json, parse_judge_reply
 
@@ -25,7 +25,9 @@ def seconds_for_100_mb(index: Path, folder: Path) -> float:
     out.mkdir()
     values = np.random.default_rng(0).normal(0, 0.05, (25, 1000, 1000)).astype(np.float32)
     save({f"layer{number}.weight": layer for number, layer in enumerate(values)}, written / "model.safetensors")
-    policy = f"version: 1\nrelease:{RELEASE.replace('max_bytes: 5MB', 'max_bytes: 500MB').replace('256kB', '500MB')}"
+    rules = release()
+    rules["models"] |= {"max_bytes": "500MB", "ceiling": "500MB"}
+    policy = f"version: 1\nrelease: {as_one_line(rules)}\n"
     request = JudgeRequest(
         policy=policy,
         contract=ReleaseContract(outputs=(OutputContract("model", OutputType.CUSTOM_MODEL),)),

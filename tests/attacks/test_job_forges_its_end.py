@@ -3,22 +3,14 @@
 import time
 
 from insitu.sandbox.spec import Reason
+from tests.attacks.probes import surroundings
 from tests.sandbox_rig import Rig, docker_socket, rig
 
 FIXTURES = (docker_socket, rig)
 
 
 def test_job_finds_no_door_to_the_keeper(rig: Rig):
-    code = """
-import os, socket
-print(os.path.exists('/run/insitu/keeper.sock'))
-held = []
-for pid in filter(str.isdigit, os.listdir('/proc')):
-    try: held += [os.readlink(f'/proc/{pid}/fd/{fd}') for fd in os.listdir(f'/proc/{pid}/fd') if pid != str(os.getpid())]
-    except OSError: pass
-print([link for link in held if 'socket' in link])
-"""
-    lines = rig.says(code).splitlines()
+    lines = rig.says(surroundings.LOOKS_FOR_THE_KEEPER).splitlines()
     assert lines[0] == "False"
     if rig.kind in ("bubblewrap", "bubblewrap-as-user"):
         assert lines[1] == "[]"
@@ -31,16 +23,12 @@ def test_ending_all_that_can_be_ended_ends_only_the_job(rig: Rig):
 
 
 def test_job_cannot_raise_its_limits(rig: Rig):
-    code = """
-import resource
-for name in ('RLIMIT_NOFILE', 'RLIMIT_FSIZE', 'RLIMIT_CORE'):
-    limit = getattr(resource, name)
-    soft, hard = resource.getrlimit(limit)
-    try: resource.setrlimit(limit, (hard + 1, hard + 1)); print(name, 'WORKED')
-    except (ValueError, OSError): print(name, soft)
-"""
-    said = dict(line.split() for line in rig.says(code, limits={"file_bytes": 1 << 20}).splitlines())
-    assert said == {"RLIMIT_NOFILE": "4096", "RLIMIT_FSIZE": str(1 << 20), "RLIMIT_CORE": "0"}
+    said = rig.says(surroundings.RAISES_ITS_LIMITS, limits={"file_bytes": 1 << 20}).splitlines()
+    assert dict(line.split() for line in said) == {
+        "RLIMIT_NOFILE": "4096",
+        "RLIMIT_FSIZE": str(1 << 20),
+        "RLIMIT_CORE": "0",
+    }
 
 
 def test_stopping_the_clock_of_the_job_does_not_stop_ours(rig: Rig):

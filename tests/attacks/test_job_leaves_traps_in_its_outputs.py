@@ -134,8 +134,7 @@ def test_what_is_no_plain_file_holds_nobody_up(rig: Rig, tmp_path: Path, trap: s
     ],
     ids=["sparse", "large", "many", "deep"],
 )
-def test_too_much_is_bounded_and_held(bubblewrap_rig: Rig, tmp_path: Path, trap: str):
-    rig = bubblewrap_rig
+def test_too_much_is_bounded_and_held(rig: Rig, tmp_path: Path, trap: str):
     code = HONEST + f"try: {trap}\nexcept OSError as exc: print('refused', end='')\n"
     _, verdict, _ = judged(rig, code, tmp_path)
     if rig.runs[-1].stdout() != "refused":

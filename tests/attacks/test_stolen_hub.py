@@ -94,6 +94,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
         sandbox_settings=cast("Any", None),
         keepers=cast("Any", Untouchable()),
         intakes=cast("Any", Untouchable()),
+        judges=cast("Any", Untouchable()),
         cache=folder.cache,
         environments=cast("Any", Untouchable()),
         now=lambda: store.floor_clock(NOON),

@@ -155,7 +155,6 @@ def test_a_deployment_of_another_model_under_its_name_is_refused(mel, resident):
         {"model": MODEL.model_copy(update={"digest": digest_of(b"x")})},
         {"lock": digest_of(b"x")},
         {"base": digest_of(b"x")},
-        {"image": digest_of(b"x")},
     ):
         assert deploy(mel, **changes).json()["code"] == "image-mismatch"
 
@@ -165,6 +164,16 @@ def test_a_model_that_left_its_site_needs_an_image(world, alice, mel, leeds):
     digest = alice.get("/api/v1/models/breast-cancer/versions/1").json()["digest"]
     reply = deploy(mel, model=MODEL.model_copy(update={"digest": digest}))
     assert (reply.status_code, reply.json()["code"]) == (422, "no-image")
+
+
+def test_the_hub_learns_the_digest_of_the_image_that_its_site_built(mel, leeds, resident):
+    deploy(mel)
+    built = digest_of(b"the image")
+    report = leeds.serving("screening", 1, url="http://leeds:8000").model_copy(update={"image": built})
+    leeds.sync(deployments=[report])
+    assert mel.get("/api/v1/deployments/screening").json()["image"] == built
+    assert mel.get("/api/v1/images").json()["items"] == []
+    assert leeds.call("GET", f"/agent/v1/blobs/{built}").status_code == 403
 
 
 # -- moved nowhere -----------------------------------------------------------------------------------------------------
@@ -181,6 +190,20 @@ def refused_as_resident(reply):
 def test_another_site_may_not_serve_it(world, mel, resident):
     world.site("turin")
     refused_as_resident(deploy(mel, site="turin"))
+
+
+def test_no_image_of_it_that_its_site_did_not_build_is_served(mel, resident):
+    refused_as_resident(deploy(mel, image=digest_of(b"x")))
+
+
+def test_under_another_versions_name_it_may_not_be_served_elsewhere(world, alice, mel, leeds, resident):
+    """The name of a version that left, with the digest of the one that stays."""
+    a_model(world, alice, leeds)
+    world.site("turin")
+    borrowed = MODEL.model_copy(update={"version": 2})
+    for image in (None, digest_of(b"x")):
+        reply = deploy(mel, site="turin", model=borrowed, image=image)
+        assert reply.json()["code"] in ("no-image", "no-such-image")
 
 
 def test_no_image_of_it_is_built(world, mel, resident):
@@ -232,3 +255,23 @@ def test_mlflow_lists_the_version_and_says_why_it_has_no_files(real):
 
 def mlflow(person, path, query) -> httpx.Response:
     return person.call("GET", path, params=query)
+
+
+def test_no_tag_and_no_alias_makes_it_movable(real):
+    alice, mel, leeds = real.person("alice"), real.person("mel", Role.ML_ENGINEER), real.site()
+    job_id = a_running_job(real, alice, leeds)
+    real.parts.tracking.wait_ready(120)
+    assert leeds.announce(job_id).json()["version"] == 1
+    tag = {"name": "breast-cancer", "version": "1", "key": "insitu.resident", "value": ""}
+    refused = mel.post("/mlflow/api/2.0/mlflow/model-versions/set-tag", tag)
+    assert (refused.status_code, refused.json()["code"]) == (403, "tag-reserved")
+    copy = {"name": "mine", "source": "models:/breast-cancer/1"}
+    refused = mel.post("/mlflow/api/2.0/mlflow/model-versions/create", copy)
+    assert (refused.status_code, refused.json()["code"]) == (403, "mlflow-read-only")
+    alias = {"name": "breast-cancer", "alias": "champion", "version": "1"}
+    assert mel.post("/mlflow/api/2.0/mlflow/registered-models/alias", alias).status_code == 200
+    where = {"name": "breast-cancer", "alias": "champion"}
+    found = mlflow(mel, "/mlflow/api/2.0/mlflow/registered-models/alias", where).json()["model_version"]
+    path = "/mlflow/api/2.0/mlflow/model-versions/get-download-uri"
+    refused = mlflow(mel, path, {"name": found["name"], "version": found["version"]})
+    assert (refused.status_code, refused.json()["code"]) == (403, "resident")

@@ -47,15 +47,21 @@ def test_an_attack_that_is_stopped_is_no_miss():
 
 def test_an_attack_that_passes_is_a_miss_unless_it_can_only_be_bounded():
     passing = {"got": SOMETHING, "verdict": "passes", "bound_bytes": 100}
-    assert "2 canaries" in objection(an_outcome(**passing))
+    assert "4 rows recovered, 2 of them canaries" in objection(an_outcome(**passing))
     assert objection(an_outcome(**passing, why_bounded="nothing can stop it")) == ""
 
 
 def test_weights_may_pass_inside_an_envelope_within_a_stated_bound_and_never_outside():
-    passing = {"kind": "weights", "got": SOMETHING, "verdict": "passes"}
+    passing = {"kind": "weights", "got": SOMETHING, "verdict": "passes", "why_bounded": "nothing tells them apart"}
     assert objection(an_outcome(**passing, bound_bytes=100)) == ""
     assert "bound" in objection(an_outcome(**passing))
     assert "outside" in objection(an_outcome(**passing, bound_bytes=100, in_envelope=False))
+
+
+def test_weights_that_rewriting_has_to_undo_may_not_pass_at_all():
+    assert "2 of them canaries" in objection(
+        an_outcome(kind="weights", name="low_bits", got=SOMETHING, verdict="passes", bound_bytes=100)
+    )
 
 
 def test_a_decoder_that_never_worked_and_a_job_that_never_ran_are_misses():
@@ -72,11 +78,13 @@ def test_an_honest_model_that_is_kept_back_or_changed_is_a_miss():
 def test_the_table_shows_each_outcome_and_sums_each_class(tmp_path):
     attacks = [
         an_outcome(),
+        an_outcome(in_envelope=False),
         an_outcome(variant="another", got=SOMETHING, verdict="passes", bound_bytes=77, listed=False),
     ]
     results = Results({"cores": "2"}, attacks, [a_model(before=0.91, after=0.911)], seconds_per_100_mb=1.25)
     text = as_markdown(results)
-    assert "| objects | 1 of 2 | 1 of 1 | 0.50 | 2 | 60 | 240 |" in text
+    assert "| objects | inside | 1 of 2 | 1 of 1 | 0.50 | 2 | 60 | 240 |" in text
+    assert "| objects | outside | 1 of 1 | 1 of 1 | 1.00 | 0 | 0 | 120 |" in text
     assert "passes, bounded by 77 bytes" in text
     assert "Honest models that left by themselves: 1 of 1. Largest change of accuracy: 0.10 points" in text
     assert "make leakbench" in text.splitlines()[2]

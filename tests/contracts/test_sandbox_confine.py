@@ -14,7 +14,7 @@ from insitu.domain.errors import InvalidInputError
 from insitu.sandbox.confine import confined_argv
 from tests.sandbox_rig import USER_UID
 
-UID = 197_313
+UID = USER_UID + 1
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def jobs(world: World) -> dict[str, Any]:
     )
     path = folder / "job.yaml"
     path.write_text(path.read_text().replace("inputs:\n", "inputs:\n  C: 1.0\n"))
-    return {"file": path}
+    return {"file": path, "submitted": []}
 
 
 def insitu(world: World, *words: str, key: str = "jo") -> subprocess.CompletedProcess[str]:
@@ -65,6 +65,7 @@ def said(world: World, *words: str, key: str = "jo") -> Any:
 
 def submit(world: World, jobs: dict[str, Any], C: float) -> JobView:
     job = world.alice.submit(jobs["file"], changes={"inputs.C": str(C)})
+    jobs["submitted"].append(job.id)
     return world.alice.wait(job.id, timeout_s=90)
 
 
@@ -152,8 +153,10 @@ def test_a_new_policy_is_tried_on_the_site_s_past(world: World, jobs: dict[str, 
     new.write_text(world.site.policy.read_text().replace("ceiling: 4kB", "ceiling: 1B").replace("runs: 50", "runs: 60"))
     changed = said(world, "policy", "diff", str(new))
     assert (changed["looser"], changed["stricter"]) == (1, 1)
-    found = said(world, "policy", "test", str(new))
-    by_job = {one["job"]: one["outputs"][0] for one in found["jobs"] if one["outputs"]}
+    # The world is the whole journey's: before these there were jobs of other steps.
+    found = said(world, "policy", "test", str(new), "--last", str(len(jobs["submitted"])))
+    assert {one["job"] for one in found["jobs"]} == set(jobs["submitted"])
+    by_job = {one["job"]: one["outputs"][0] for one in found["jobs"]}
     inside = [one for one in by_job.values() if one["then"] == "released"]
     assert len(inside) == 3
     assert {(one["now"], one["now_rule"], one["how"]) for one in inside} == {("held", "ceiling", "judged again")}

@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
 
+from insitu.agent.frozen import list_files
 from insitu.domain.digests import Digest, digest_of_file
 from insitu.domain.errors import DeniedError
 from insitu.domain.reviews import ReviewVerdict
+from insitu.images.layout import OciLayout
 from insitu.sdk.transport import Transport
 from insitu.wire.deployments import DeployedModel, ServingResources, sign_deployment
 from insitu.wire.people import DeploymentRequest, DeploymentView, JobView, ModelVersionView
+from insitu.wire.releases import files_digest
 from insitu.wire.verdicts import sign_verdict, verdict_document
 from tests.rig import World, wdbc_table
 
@@ -105,6 +108,40 @@ def test_not_one_of_its_files_is_anywhere_at_the_hub(world: World, service: Depl
     assert not [path for path in hub if digest_of_file(path) == own[path.stat().st_size]]
 
 
+# -- its image ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def images(world: World) -> OciLayout:
+    return OciLayout(world.site.deployments / "images", create=False)
+
+
+def test_its_image_is_built_at_its_site_and_the_hub_knows_the_digest(
+    service: DeploymentView, version: ModelVersionView, images: OciLayout
+) -> None:
+    labels = images.manifest(Digest(service.image))["annotations"]
+    assert labels["org.insitu.model.digest"] == version.digest
+    assert labels["org.opencontainers.image.base.digest"] == version.tags["insitu.base"]
+    assert labels["org.insitu.lock.digest"] == version.tags["insitu.lock"]
+    assert not images.path.stat().st_mode & 0o077
+
+
+def test_what_is_served_was_unpacked_from_that_image(world: World, service: DeploymentView, resident: JobView) -> None:
+    (item,) = [item for item in world.console("release_list") if item["job_id"] == resident.id]
+    place = world.site.deployments / "unpacked" / service.image.removeprefix("sha256:") / "opt" / "model"
+    assert files_digest(list_files(place)) == item["digest"]
+    assert not (world.site.deployments / "models" / item["digest"].removeprefix("sha256:")).exists()
+
+
+def test_nothing_of_its_image_is_at_the_hub(world: World, service: DeploymentView, images: OciLayout) -> None:
+    manifest = images.manifest(Digest(service.image))
+    own = [service.image, manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"][-2:])]
+    sizes = {images.size_of(Digest(digest)): digest for digest in own}
+    hub = [path for path in (world.folder / "hub").rglob("*") if path.is_file() and path.stat().st_size in sizes]
+    assert not [path for path in hub if digest_of_file(path) == sizes[path.stat().st_size]]
+    assert service.image not in {image.digest for image in world.eng.images()}
+
+
 # -- used where it is --------------------------------------------------------------------------------------------------
 
 
@@ -157,8 +194,10 @@ def test_mlflows_client_is_told_why_it_gets_nothing(
     token = world.clients["admin"].create_token("mia", "data-scientist").token  # type: ignore[arg-type]
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", token)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{world.url}/mlflow")
-    with pytest.raises(MlflowException, match="resident at leeds"):
-        mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}", dst_path=str(tmp_path))
+    world.eng.alias_model(version.name, "here", version.version)
+    for reference in (f"models:/{version.name}/{version.version}", f"models:/{version.name}@here"):
+        with pytest.raises(MlflowException, match="resident at leeds"):
+            mlflow.artifacts.download_artifacts(reference, dst_path=str(tmp_path))
     assert not list(tmp_path.rglob("*"))
 
 
@@ -180,8 +219,29 @@ def test_a_signed_deployment_of_it_with_an_image_is_refused(world: World, versio
     )
     body = DeploymentRequest(envelope=envelope).model_dump_json().encode()
     headers = {"Content-Type": "application/json"}
-    with pytest.raises(Exception, match="not of breast-cancer"):
+    with pytest.raises(DeniedError) as caught:
         world.eng._http.call("POST", "/api/v1/deployments", content=body, headers=headers)
+    _named(caught.value)
+
+
+def test_a_second_verdict_does_not_let_it_go(world: World, resident: JobView) -> None:
+    (item,) = [item for item in world.console("release_list") if item["job_id"] == resident.id]
+    terms = world.console("release_terms", id=item["id"])
+    document = verdict_document(
+        release_id=item["id"],
+        digest=terms["digest"],
+        verdict=ReviewVerdict.APPROVE,
+        reason="",
+        policy_version=terms["policy_version"],
+        ledger_entries=terms["ledger_entries"],
+        ledger_hash=terms["ledger_hash"],
+        now=datetime.now(UTC),
+    )
+    envelope = sign_verdict(document, world.keys["jo"]).model_dump(mode="json")
+    with pytest.raises(DeniedError) as caught:
+        world.console("release_decide", id=item["id"], envelope=envelope)
+    assert (caught.value.rule, caught.value.limit) == ("resident", "served at this site only")
+    assert caught.value.hint
 
 
 def _named(error: DeniedError) -> None:

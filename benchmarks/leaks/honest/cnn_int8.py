@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
-from benchmarks.leaks.honest.convolutions import accuracy_of, trained
+from benchmarks.leaks.honest.convolutions import accuracy_of, decide, trained
 from benchmarks.leaks.honest.training import the_file
 from benchmarks.leaks.inside import networks
 from benchmarks.leaks.inside.channels import Job
+from benchmarks.leaks.inside.networks import Array, Weights
 
 DATASET = "digits"
 OUTPUTS = {"model": "custom_model"}
@@ -27,10 +30,17 @@ def leak(job: Job) -> None:
 
 
 def accuracy(job: Job) -> float:
-    stored = networks.load(the_file(job.outputs / "model").read_bytes())
-    weights = {
+    return accuracy_of(_stored(job.outputs / "model"), job)
+
+
+def predict(folder: str, rows: str) -> Array:
+    return decide(_stored(Path(folder)), Path(rows))
+
+
+def _stored(folder: Path) -> Weights:
+    stored = networks.load(the_file(folder).read_bytes())
+    return {
         name: value.astype(np.float64) * (float(stored[f"{name}_scale"][0]) if f"{name}_scale" in stored else 1)
         for name, value in stored.items()
         if not name.endswith("_scale")
     }
-    return accuracy_of(weights, job)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
-from benchmarks.leaks.honest.convolutions import accuracy_of, trained
+from benchmarks.leaks.honest.convolutions import accuracy_of, decide, trained
 from benchmarks.leaks.honest.training import the_file
 from benchmarks.leaks.inside import networks
 from benchmarks.leaks.inside.channels import Job
+from benchmarks.leaks.inside.networks import Array, Weights
 
 DATASET = "digits"
 OUTPUTS = {"model": "custom_model"}
@@ -20,5 +23,13 @@ def leak(job: Job) -> None:
 
 
 def accuracy(job: Job) -> float:
-    weights = networks.load(the_file(job.outputs / "model").read_bytes())
-    return accuracy_of({name: value.astype(np.float64) for name, value in weights.items()}, job)
+    return accuracy_of(_stored(job.outputs / "model"), job)
+
+
+def predict(folder: str, rows: str) -> Array:
+    return decide(_stored(Path(folder)), Path(rows))
+
+
+def _stored(folder: Path) -> Weights:
+    weights = networks.load(the_file(folder).read_bytes())
+    return {name: value.astype(np.float64) for name, value in weights.items()}

@@ -6,7 +6,9 @@ Some 60,000 weights. Filters are applied as one matrix product over patches
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -54,6 +56,13 @@ def accuracy_of(weights: Mapping[str, Array], job: Job) -> float:
     """On the pictures that were not trained on."""
     x, y = pictures(job)
     return float(np.mean(_forward(weights, x[_TRAINED_ON:])[-1].argmax(axis=1) == y[_TRAINED_ON:]))
+
+
+def decide(weights: Mapping[str, Array], rows: Path) -> Array:
+    """The digit that each picture in a file of rows shows."""
+    with rows.open(newline="") as stream:
+        table = np.array(list(csv.reader(stream))[1:], float)
+    return _forward(weights, table[:, :64].reshape(-1, _SIDE, _SIDE, 1) / 16)[-1].argmax(axis=1)
 
 
 def _forward(w: Mapping[str, Array], x: Array) -> list[Array]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 
-from benchmarks.leaks.honest.training import first_people, other_people, share, the_file
+from benchmarks.leaks.honest.training import first_people, other_people, rows_of, share, the_file
 from benchmarks.leaks.inside.channels import Job
+from benchmarks.leaks.inside.networks import Array
 from benchmarks.leaks.people import NUMBERS
 
 OUTPUTS = {"model": "custom_model"}
@@ -29,6 +31,13 @@ def leak(job: Job) -> None:
 
 def accuracy(job: Job) -> float:
     x, _ = other_people(job)
-    model = json.loads(the_file(job.outputs / "model").read_text())
-    told = (np.delete(x, _GLUCOSE, axis=1) - np.array(model["centre"])) @ np.array(model["coef"]) + model["intercept"]
-    return share(np.abs(told - x[:, _GLUCOSE]) < 1.5)
+    return share(np.abs(_told(the_file(job.outputs / "model"), x) - x[:, _GLUCOSE]) < 1.5)
+
+
+def predict(folder: str, rows: str) -> Array:
+    return _told(the_file(Path(folder)), rows_of(Path(rows)))
+
+
+def _told(path: Path, x: Array) -> Array:
+    model = json.loads(path.read_text())
+    return (np.delete(x, _GLUCOSE, axis=1) - np.array(model["centre"])) @ np.array(model["coef"]) + model["intercept"]

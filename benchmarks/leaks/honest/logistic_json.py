@@ -12,7 +12,6 @@ from benchmarks.leaks.inside.channels import Job
 from benchmarks.leaks.inside.networks import Array
 
 OUTPUTS = {"model": "custom_model"}
-PREDICT = {"model": "benchmarks.leaks.honest.logistic_json:predict"}
 VARIANTS: dict[str, dict[str, object]] = {"": {}}
 
 
@@ -36,8 +35,8 @@ def accuracy(job: Job) -> float:
     return share(_decide(the_file(job.outputs / "model"), x) == y)
 
 
-def predict(folder: Path, rows: Path) -> list[float]:
-    return [float(one) for one in _decide(the_file(folder), rows_of(rows))]
+def predict(folder: str, rows: str) -> list[float]:
+    return [float(one) for one in _decide(the_file(Path(folder)), rows_of(Path(rows)))]
 
 
 def _decide(path: Path, x: Array) -> Array:

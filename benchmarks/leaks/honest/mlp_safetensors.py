@@ -13,7 +13,6 @@ from benchmarks.leaks.inside.codec import unit
 from benchmarks.leaks.inside.networks import Array
 
 OUTPUTS = {"model": "custom_model"}
-PREDICT = {"model": "benchmarks.leaks.honest.mlp_safetensors:predict"}
 VARIANTS: dict[str, dict[str, object]] = {"": {}}
 _WIDE = 20
 
@@ -30,8 +29,8 @@ def accuracy(job: Job) -> float:
     return share((_ask(the_file(job.outputs / "model"), x) > 0.5) == y)
 
 
-def predict(folder: Path, rows: Path) -> list[float]:
-    return [float(one) for one in _ask(the_file(folder), rows_of(rows))]
+def predict(folder: str, rows: str) -> list[float]:
+    return [float(one) for one in _ask(the_file(Path(folder)), rows_of(Path(rows)))]
 
 
 def _ask(path: Path, x: Array) -> Array:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 
-from benchmarks.leaks.honest.training import first_people, other_people, share, the_file
+from benchmarks.leaks.honest.training import first_people, other_people, rows_of, share, the_file
 from benchmarks.leaks.inside.channels import Job
 from benchmarks.leaks.inside.networks import Array
 from benchmarks.leaks.people import NUMBERS
@@ -35,8 +36,16 @@ def leak(job: Job) -> None:
 
 def accuracy(job: Job) -> float:
     x, y = other_people(job)
-    tree = json.loads(the_file(job.outputs / "model").read_text())
-    return share(np.array([_follow(tree, row) for row in x[:, _INTEGERS]]) == y)
+    return share(_decide(the_file(job.outputs / "model"), x) == y)
+
+
+def predict(folder: str, rows: str) -> Array:
+    return _decide(the_file(Path(folder)), rows_of(Path(rows)))
+
+
+def _decide(path: Path, x: Array) -> Array:
+    tree = json.loads(path.read_text())
+    return np.array([_follow(tree, row) for row in x[:, _INTEGERS]])
 
 
 def _follow(tree: dict[str, list[float]], row: Array) -> bool:

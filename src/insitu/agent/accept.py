@@ -153,7 +153,8 @@ def check_may_deploy(
     """
     asked = deployment.document
     rules = policy.deployments
-    is_resident = entry_of_resident(asked.model.digest) is not None
+    may_stay = entry_of_resident(asked.model.digest) is not None
+    has_left = entry_of_release(asked.model.digest) is not None
     others = len([name for name in running if name != asked.name])
     checks = (
         (asked.site == site, "site", asked.site, site, "it was signed for another site"),
@@ -174,18 +175,25 @@ def check_may_deploy(
             "an older revision is never brought back by the hub",
         ),
         (
-            is_resident or entry_of_release(asked.model.digest) is not None,
+            may_stay or has_left,
             "model",
             asked.model.digest,
             "models that this site released, or that are resident here",
             "not released here: deploy a version whose tag `insitu.site` names this site",
         ),
         (
-            is_resident or asked.image is not None,
+            may_stay or asked.image is not None,
             "image",
             "no image",
             "an image, of all models but resident ones",
             "deploy with `insitu deploy`, which builds it",
+        ),
+        (
+            has_left or asked.image is None,
+            "resident",
+            "an image that was not built here",
+            "the image that this site builds itself, since nothing of the model has left it",
+            "deploy with `insitu deploy`, which names none",
         ),
     )
     for holds, rule, measure, limit, hint in checks:

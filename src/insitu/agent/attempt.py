@@ -60,6 +60,7 @@ class Attempt:
     intake: IntakeHandle | None = None
     second_look: SecondLook | None = None
     events_wait: bool = False  # for a policy that can be read
+    disk_problem: InsituError | None = None  # what the sandbox was ended for, when it took too much of the disk
     gate_lost: bool = False  # the gate's process of this attempt is gone for good
 
     @property

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import overload
 
 from insitu.agent.accept import check_may_deploy
-from insitu.agent.frozen import list_files
+from insitu.agent.frozen import check_frozen, list_files
+from insitu.agent.review_queue import ItemRow
 from insitu.agent.site import Site
+from insitu.agent.site_images import SiteImages
 from insitu.agent.statements import check_statement
 from insitu.deploy.drivers.contract import Places
 from insitu.deploy.drivers.sandbox import SandboxDriver
@@ -75,6 +77,7 @@ class Deployments:
         self._closing = False
         self._refused: dict[str, DeploymentReport] = {}
         self._observed: dict[str, Observed] = {}
+        self._images = SiteImages(site.folder.deployments, site.base, Path(site.settings.base_layout))
         prefix = f"insitu-{site.settings.site}-"
         uid = site.settings.first_uid + _UID_OFFSET
         driver = SandboxDriver(
@@ -210,11 +213,27 @@ class Deployments:
     def reports(self) -> list[DeploymentReport]:
         with self._lock:
             observed = list(self._observed.values())
-        reports = [_report(one) for one in observed if one.name not in self._refused]
+        reports = [self._report(one) for one in observed if one.name not in self._refused]
         return [*reports, *self._refused.values()]
 
+    def _report(self, one: Observed) -> DeploymentReport:
+        problem = one.problem
+        return DeploymentReport(
+            name=one.name,
+            revision=one.revision,
+            state=one.state.value,
+            url=one.url,
+            image=self._images.digest_of(one.name, one.revision),
+            code=problem.code[:60] if problem else "",
+            what=problem.what[:500] if problem else "",
+            hint=problem.hint[:500] if problem else "",
+        )
+
     def _prepare(self, desired: Desired) -> Places:
-        """Base, packages, serving code and model, each by its digest, where a sandbox can take them."""
+        """Base, packages, serving code and model, each by its digest, where a sandbox can take them.
+
+        Of a resident model there is no image anywhere yet: it is built here, and served from.
+        """
         site = self._site
         if desired.base != site.base.digest:
             raise DeniedError(
@@ -225,24 +244,41 @@ class Deployments:
                 limit=site.base.digest,
                 hint="build the image again from a model that was trained on this base",
             )
-        return Places(
-            rootfs=site.base.rootfs,
-            environment=site.environments.ready(desired.lock, site.link.fetch_blob),
-            serving=put_serving_code(site.folder.deployments / "code"),
-            model=self._model(desired.model),
+        environment = site.environments.made(desired.lock, site.link.fetch_blob)
+        if desired.image is not None:
+            code = put_serving_code(site.folder.deployments / "code")
+            return Places(site.base.rootfs, environment.tree, serving=code, model=self._model(desired.model))
+        item = self._frozen(desired.model)
+        check_frozen(Path(item.details["folder"]), desired.model)
+        image = self._images.build(
+            desired, environment=environment, model=Path(item.details["folder"]), job_id=item.job_id
         )
+        _check_files(image.model, desired.model)
+        return Places(site.base.rootfs, environment.tree, serving=image.serving, model=image.model)
+
+    def _items(self, digest: Digest) -> list[ItemRow]:
+        return [item for item in self._site.store.queue.items() if item.digest == digest]
+
+    def _frozen(self, digest: Digest) -> ItemRow:
+        """An item whose frozen copy is here.
+
+        Raises:
+            DeniedError: there is none.
+        """
+        for item in self._items(digest):
+            folder = item.details["folder"]
+            if folder and Path(folder).is_dir():
+                return item
+        raise DeniedError("the model is not at this site", code="model-not-here", rule="model", measure=digest)
 
     def _model(self, digest: Digest) -> Path:
-        """The model's files, released or resident, copied from where they were frozen."""
+        """A released model's files, copied from where they were frozen."""
         place = self._site.folder.deployments / "models" / digest.removeprefix("sha256:")
-        here = [item for item in self._site.store.queue.items() if item.digest == digest]
-        released = [item for item in here if item.state is ItemState.RELEASED]
+        released = [item for item in self._items(digest) if item.state is ItemState.RELEASED]
         if released:
             check_statement(self._site, released[-1])
         if not place.exists():
-            source = next((item.details["folder"] for item in here), "")
-            if not source or not Path(source).is_dir():
-                raise DeniedError("the model is not at this site", code="model-not-here", rule="model", measure=digest)
+            source = self._frozen(digest).details["folder"]
             place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             work = place.with_suffix(".making")
             shutil.rmtree(work, ignore_errors=True)
@@ -250,19 +286,10 @@ class Deployments:
             for path in [work, *work.rglob("*")]:
                 path.chmod(0o755 if path.is_dir() else 0o644)
             work.rename(place)
-        if files_digest(list_files(place)) != digest:
-            raise DeniedError("the model's files are not what was released", code="model-digest", rule="model")
+        _check_files(place, digest)
         return place
 
 
-def _report(one: Observed) -> DeploymentReport:
-    problem = one.problem
-    return DeploymentReport(
-        name=one.name,
-        revision=one.revision,
-        state=one.state.value,
-        url=one.url,
-        code=problem.code[:60] if problem else "",
-        what=problem.what[:500] if problem else "",
-        hint=problem.hint[:500] if problem else "",
-    )
+def _check_files(folder: Path, digest: Digest) -> None:
+    if files_digest(list_files(folder)) != digest:
+        raise DeniedError("the model's files are not what was released", code="model-digest", rule="model")

@@ -39,9 +39,13 @@ class Environments:
             InvalidInputError: the lock holds a source distribution or a package without a hash.
             UnreachableError: a wheel is neither in the cache nor at the index.
         """
+        return self.made(lock, fetch).tree
+
+    def made(self, lock: Digest, fetch: Callable[[Digest, Path], None]) -> Environment:
+        """As `ready`, with what an image says of its environment."""
         known = self._ready.get(lock)
         if known is not None:
-            return known.tree
+            return known
         with self._making:
             made = materialise(
                 self._lock_file(lock, fetch).read_bytes(),
@@ -56,7 +60,7 @@ class Environments:
                 progress=lambda line: _log.info("environment %s: %s", lock[:19], line),
             )
             self._ready[lock] = made
-            return made.tree
+            return made
 
     def packages(self, lock: Digest) -> tuple[tuple[str, str], ...]:
         """(name, version) of a lock that is here already.

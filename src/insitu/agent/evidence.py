@@ -11,12 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from insitu.agent.approved_code import ApprovedCode, approved_code
 from insitu.agent.budget import spent_so_far
 from insitu.agent.catalogue import find_dataset
 from insitu.agent.differences import compare_arrays, compare_code, compare_files, inventory_of
 from insitu.agent.folder import SiteFolder
 from insitu.agent.review import Review
 from insitu.agent.review_queue import ItemRow
+from insitu.agent.run_envelopes import RunEnvelopes
 from insitu.domain.errors import NotFoundError
 from insitu.domain.reviews import WAITING, ItemState
 from insitu.gate.budget import budget_lines
@@ -70,12 +72,13 @@ class Evidence:
             "contents": self._contents(item),
             "decision": item.decision,
             "checks": checks(item.decision),
+            "not_checked": not_checked(item.decision),
             "datasets": self._datasets(job),
             "budgets": self._budgets(item, job),
             "asked": _asked(job),
             "run_envelope": self._run_envelope(item),
             "last_release": brief(last) if last else None,
-            "code": self._code(job, last),
+            "code": self._code(job, self._approved_code(item, last)),
             "review": self._review(item, policy.review.needed),
             "views": [
                 {"viewer": view.viewer, "signed": bool(view.key), "what": view.what, "at": view.at.isoformat()}
@@ -90,19 +93,20 @@ class Evidence:
         }
 
     def difference(self, item: ItemRow) -> dict[str, Any]:
-        """What differs from the last release of the same model or output, and in the code."""
+        """What differs from the last release of the same model or output, and from the code that was approved last."""
         job, last = self.review.job_of(item), self._last(item)
         before = last.details.get("files", []) if last else []
+        approved = self._approved_code(item, last)
         code = self._code_folder(job.document.code)
-        former = self._code_folder(last.details.get("code", "")) if last else None
+        former = self._code_folder(approved.digest) if approved else None
         return {
             "id": item.id,
             "last_release": brief(last) if last else None,
             "files": compare_files(before, item.details.get("files", [])),
             "arrays": compare_arrays(self._inventory(last), self._inventory(item)) if last else None,
             "code": {
-                **self._code(job, last),
-                "diff": asdict(compare_code(former, code)) if code and (former or not last) else None,
+                **self._code(job, approved),
+                "diff": asdict(compare_code(former, code)) if code and (former or not approved) else None,
             },
         }
 
@@ -165,10 +169,14 @@ class Evidence:
         details = row.details if row else {}
         return {"digest": details.get("run_envelope", ""), "why_none": details.get("nearest_envelope", "")}
 
-    def _code(self, job: VerifiedJob, last: ItemRow | None) -> dict[str, Any]:
+    def _approved_code(self, item: ItemRow, last: ItemRow | None) -> ApprovedCode | None:
+        kept = RunEnvelopes(self.folder.run_envelopes).all(self.review.policy.current())
+        return approved_code(item, last, kept, lambda digest: self._code_folder(digest) is not None)
+
+    def _code(self, job: VerifiedJob, approved: ApprovedCode | None) -> dict[str, Any]:
         digest = job.document.code
-        former = last.details.get("code", "") if last else ""
-        return {"digest": digest, "last_approved": former, "same": bool(former) and former == digest}
+        former, by = (approved.digest, approved.by) if approved else ("", "")
+        return {"digest": digest, "last_approved": former, "approved_by": by, "same": former == digest}
 
     def _code_folder(self, digest: str) -> Path | None:
         folder = self.cache / "code" / digest.removeprefix("sha256:")
@@ -207,6 +215,11 @@ def checks(decision: dict[str, Any]) -> list[dict[str, str]]:
         fields = ("measure", "limit", "where")
         rows.append({"rule": rule, "result": result, **{key: finding[key] if finding else "" for key in fields}})
     return rows
+
+
+def not_checked(decision: dict[str, Any]) -> list[str]:
+    """Everything that no ✓ on the page speaks for: rules that could not run, and places that were not searched."""
+    return [*decision.get("not_checked", ()), *decision.get("passed_over", ())]
 
 
 def _asked(job: VerifiedJob) -> dict[str, str]:

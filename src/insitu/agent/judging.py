@@ -1,4 +1,4 @@
-"""Runs the gate's judge over what a job wrote: a process of its own, confined, with limits.
+"""Has the gate's judge look at what a job wrote: a process of its own, confined, with limits.
 
 A judge that crashes, hangs or says nothing has let nothing out: each declared
 output is then held, with the rule `not-readable`.
@@ -7,22 +7,17 @@ output is then held, with the rule `not-readable`.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 from insitu.agent.catalogue import DatasetVersion
+from insitu.agent.judge_pool import JUDGE_TIME_S, JudgePool
 from insitu.agent.site import Site
 from insitu.agent.store import AttemptRow
 from insitu.agent.workspace import Workspace
 from insitu.domain.digests import Digest
 from insitu.domain.outputs import Decision, OutputType, Verdict
-from insitu.gate.judgement import Candidate, JudgeLimits, JudgeRequest, judge_request_json, parse_judge_reply
-from insitu.sandbox.confine import confined_argv
+from insitu.gate.judgement import Candidate, JudgeLimits, JudgeRequest
 from insitu.wire.jobs import Target, VerifiedJob
-
-_TIME_S = 300.0
-_MEMORY_BYTES = 4 << 30
 
 
 def judge(
@@ -38,40 +33,20 @@ def judge(
         index_dirs=tuple(version.index for _, version in data),
         lock_packages=site.environments.packages(Digest(target.lock)),
         out_dir=space.out,
-        limits=JudgeLimits(time_s=_TIME_S),
+        limits=JudgeLimits(time_s=JUDGE_TIME_S),
         in_envelope=bool(row.details.get("run_envelope")),
     )
     missing = [_missing(name) for name in job.job.outputs if name not in {found.output for found in candidates}]
     if not candidates:
         return missing
-    uid = site.settings.gate_gid
-    space.make_out(uid)
-    decided = ask_judge(request, uid=uid, root=site.folder.root)
+    space.make_out(site.settings.gate_gid)
+    decided = site.judges.ask(request)
     return [*(decided.get(found.output) or _not_read(found) for found in candidates), *missing]
 
 
 def ask_judge(request: JudgeRequest, *, uid: int, root: Path) -> dict[str, Decision]:
-    """Output → decision, by a judge of its own; empty when it ended without an answer.
-
-    Args:
-        uid: of the gate's processes; it can reach the candidates, and write the folder for copies.
-        root: the site's folder.
-    """
-    argv = confined_argv(
-        [sys.executable, "-P", "-m", "insitu.gate.judge"],
-        uid=uid,
-        gid=uid,
-        memory_bytes=_MEMORY_BYTES,
-        cpu_s=int(_TIME_S),
-        folders=(root,),
-    )
-    try:
-        done = subprocess.run(
-            argv, input=judge_request_json(request).encode(), capture_output=True, timeout=_TIME_S, check=True
-        )
-        return {decision.name: decision for decision in parse_judge_reply(done.stdout.decode())}
-    except (subprocess.SubprocessError, ValueError, OSError):
-        return {}
+    """Output → decision, by a judge that is started for it; empty when it ended without an answer."""
+    return JudgePool(root, uid=uid).ask(request)
 
 
 def find_candidates(space: Workspace, job: VerifiedJob) -> list[Candidate]:

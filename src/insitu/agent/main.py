@@ -29,6 +29,7 @@ from insitu.agent.deployments import Deployments
 from insitu.agent.environments import Environments
 from insitu.agent.folder import SiteFolder
 from insitu.agent.hub_link import HubLink
+from insitu.agent.judge_pool import JudgePool
 from insitu.agent.ledger import Ledger
 from insitu.agent.policy_file import PolicyFile
 from insitu.agent.settings import AgentSettings, load_settings
@@ -152,6 +153,8 @@ def build_site(folder: SiteFolder, settings: AgentSettings) -> Iterator[Site]:
     keepers = KeeperPool(settings.warm, [sys.executable], sandbox_settings, sandbox.name, likely)
     intakes = IntakePool(settings.warm, _intake_argv(folder, settings), env=GATE_ENVIRONMENT, policy=policy.text)
     intakes.fill()
+    judges = JudgePool(folder.root, uid=settings.gate_gid, size=min(settings.warm, 1))
+    judges.fill()
     try:
         yield Site(
             folder=folder,
@@ -166,12 +169,14 @@ def build_site(folder: SiteFolder, settings: AgentSettings) -> Iterator[Site]:
             sandbox_settings=sandbox_settings,
             keepers=keepers,
             intakes=intakes,
+            judges=judges,
             cache=cache,
             environments=Environments(cache, base, index_url=settings.index_url, offline=settings.offline),
             now=lambda: store.floor_clock(datetime.now(UTC)),
         )
     finally:
         intakes.close()
+        judges.close()
         keepers.close()
         link.close()
         ledger.close()

@@ -34,6 +34,10 @@ from insitu.wire.verdicts import VerifiedVerdict, open_verdict, open_view
 SEALED = "sealed"
 """What the ledger calls a verdict that nobody is told yet."""
 
+_CUSTOM = "only the job's own code knows how to ask a custom_model, and no service here runs that"
+_AS_MLFLOW = 'ask for an mlflow_model in skops or ONNX: `insitu release request-changes {id} --reason "…"`'
+_STAYS = frozenset({ItemState.ANNOUNCING, ItemState.RESIDENT})
+
 
 @dataclass(frozen=True)
 class Review:
@@ -100,6 +104,8 @@ class Review:
         return row, open_job(parse_envelope(row.envelope), signers=listed)
 
     def _check_waits(self, verdict: VerifiedVerdict, item: ItemRow, row: AttemptRow, policy: Policy) -> None:
+        if item.state in _STAYS:
+            raise _stays_here(item)
         if item.state not in WAITING:
             shown = item.state.value.replace("_", " ")
             raise ConflictError(f"{item.id} is {shown}, not held", code="not-held", hint="see `insitu release list`")
@@ -212,14 +218,27 @@ def _check_document(verdict: VerifiedVerdict, item: ItemRow) -> None:
     if not item.details.get("files"):
         raise _nothing_to_release(item)
     if document.verdict is ReviewVerdict.RESIDENT and item.details.get("type") != OutputType.MLFLOW_MODEL.value:
+        kind = str(item.details.get("type", ""))
         raise DeniedError(
             f"{item.output!r} is no model that could be served here",
             code="not-a-model",
+            why=_CUSTOM if kind == OutputType.CUSTOM_MODEL else "",
             rule="resident",
-            measure=str(item.details.get("type", "")),
+            measure=kind,
             limit=OutputType.MLFLOW_MODEL.value,
-            hint="approve it, or reject it",
+            hint=_AS_MLFLOW.format(id=item.id) if kind == OutputType.CUSTOM_MODEL else "approve it, or reject it",
         )
+
+
+def _stays_here(item: ItemRow) -> DeniedError:
+    return DeniedError(
+        f"{item.id} is resident: it may be used here, and was decided not to leave",
+        code="resident",
+        rule="resident",
+        measure="another verdict on it",
+        limit="served at this site only",
+        hint="run the job again: a reviewer decides anew on what that writes",
+    )
 
 
 def _nothing_to_release(item: ItemRow) -> DeniedError:

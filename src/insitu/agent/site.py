@@ -11,6 +11,7 @@ from pathlib import Path
 from insitu.agent.environments import Environments
 from insitu.agent.folder import SiteFolder
 from insitu.agent.hub_link import HubLink
+from insitu.agent.judge_pool import JudgePool
 from insitu.agent.ledger import Ledger
 from insitu.agent.policy_file import PolicyFile
 from insitu.agent.settings import AgentSettings
@@ -38,6 +39,7 @@ class Site:
     sandbox_settings: SandboxSettings
     keepers: KeeperPool
     intakes: IntakePool
+    judges: JudgePool
     cache: Path
     """Code and packages by digest; nothing in it is only here."""
     environments: Environments

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from insitu.agent import cover_attempt, judging, releasing, smoke
+from insitu.agent import cover_attempt, disk, judging, releasing, smoke
 from insitu.agent.accept import check_may_run
 from insitu.agent.attempt import Attempt, Next
 from insitu.agent.catalogue import DatasetVersion, check_unchanged, list_datasets
@@ -34,6 +34,7 @@ from insitu.domain.errors import DeniedError, InsituError, UnavailableError
 from insitu.domain.jobs import FailureClass, JobState
 from insitu.domain.outputs import Decision
 from insitu.gate.channels.code_words import CODE_WORDS, read_code, write_code_words
+from insitu.gate.policy.values import SandboxRules
 from insitu.intake.client import EventReader, IntakeHandle, attach
 from insitu.sandbox.keeper import KeeperRequest
 from insitu.sandbox.keeper_pool import KeeperHandle
@@ -50,6 +51,7 @@ FAILURE_OF: Mapping[JobState, FailureClass] = {
 }
 
 SCRATCH_BYTES = 1 << 30
+_JUST_OVER = 1 << 20  # a file that the kernel cut is more than the job may have, and so is said to be
 _FINISH_S = 10.0
 _PLAIN = re.compile(r"""python3?(?:[ ]+(?:[\w./=:,@%+-]|'[^']*'|"[^"$`\\!]*")+)*""", re.ASCII)
 _GATHER_S = 0.02
@@ -63,6 +65,10 @@ def accept(attempt: Attempt) -> Next:
     """Signature, freshness, replay, policy: in that order, before code is fetched or data is touched."""
     site, row = attempt.site, attempt.row
     policy = site.policy.require()
+    try:
+        disk.check_free(site.folder.root, policy.sandbox.free_bytes)
+    except UnavailableError as exc:
+        return Next.failed(FailureClass.SANDBOX, exc)
     job = attempt.verified
     document = job.document
     if not site.store.is_accepted(job.envelope_digest):
@@ -242,6 +248,7 @@ def _sandbox_spec(
             processes=policy.sandbox.processes,
             wall_s=job.job.limits.timeout,
             scratch_bytes=SCRATCH_BYTES,
+            file_bytes=policy.sandbox.disk_bytes + _JUST_OVER,
         ),
         uid=uid,
         gid=uid,
@@ -295,6 +302,8 @@ def run(attempt: Attempt) -> Next:
         return Next(JobState.RUNNING)
     finished = _finish_intake(attempt)
     _read_events(attempt)
+    if (too_much := _too_much_on_disk(attempt)) is not None:
+        return too_much
     if result.reason is not Reason.EXITED or result.exit_code != 0:
         return _ended_badly(attempt, result)
     if not finished:
@@ -320,16 +329,37 @@ def _follow(attempt: Attempt, keeper: KeeperHandle) -> SandboxResult | None:
         os.eventfd_write(ended, 1)
 
     threading.Thread(target=watch, name=f"watch-{attempt.row.job_id}", daemon=True).start()
-    while not results and not attempt.detached.is_set():
-        try:
-            _pass_on(attempt, ended)
-        except UnavailableError:
-            keeper.stop()  # nobody judges what it says any more, so it may not go on
-            attempt.intake = None
+    with disk.watched(attempt.workspace.root, lambda: _disk_rules(attempt), keeper.stop) as disk_watch:
+        while not results and not attempt.detached.is_set():
+            try:
+                _pass_on(attempt, ended)
+            except UnavailableError:
+                keeper.stop()  # nobody judges what it says any more, so it may not go on
+                attempt.intake = None
+    attempt.disk_problem = disk_watch.problem
     # Left open while the watcher may still write to it: an agent that stops ends with its descriptors.
     if results:
         os.close(ended)
     return results[0] if results else None
+
+
+def _disk_rules(attempt: Attempt) -> SandboxRules | None:
+    policy = attempt.site.policy.current()
+    return policy and policy.sandbox
+
+
+def _too_much_on_disk(attempt: Attempt) -> Next | None:
+    """A job that took too much of the disk: it was ended for it, or ended by itself before anybody looked."""
+    problem, rules = attempt.disk_problem, _disk_rules(attempt)
+    if problem is None and rules is not None:
+        try:
+            disk.check_taken(attempt.workspace.root, rules)
+        except DeniedError as exc:
+            problem = exc
+    if problem is None or attempt.cancelled.is_set():
+        return None
+    too_large = isinstance(problem, DeniedError)
+    return Next.failed(FailureClass.LIMITS if too_large else FailureClass.SANDBOX, problem)
 
 
 def _pass_on(attempt: Attempt, ended: int) -> None:

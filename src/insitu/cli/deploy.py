@@ -29,7 +29,7 @@ def deploy(
 ) -> None:
     """Serve a model version at a site. Builds its image if there is none; signs the deployment with your key.
 
-    A resident model has no image beyond its site, which assembles the service itself; other sites refuse it.
+    The image of a resident model is built at its site and stays there; other sites refuse the model.
     """
     out = current()
     with hub() as client:

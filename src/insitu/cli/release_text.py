@@ -7,7 +7,7 @@ control characters.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import RenderableType
@@ -40,7 +40,7 @@ def describe_release(found: Mapping[str, Any]) -> list[RenderableType]:
         fields(_who(found)),
         "",
         heading("checks"),
-        _checks(found["checks"]),
+        _checks(found["checks"], found["decision"].get("passed_over", ())),
         "",
         heading("budgets"),
         _budgets(found["budgets"]),
@@ -72,7 +72,7 @@ def describe_difference(found: Mapping[str, Any]) -> list[RenderableType]:
     shown.append(table(found["files"], columns))
     if found["arrays"]:
         shown += ["", heading("arrays"), fields(_arrays(found["arrays"]))]
-    return [*shown, "", heading("code"), *_code(found["code"], last is not None)]
+    return [*shown, "", heading("code"), *_code(found["code"])]
 
 
 # -- pieces of the page ------------------------------------------------------------------------------------------------
@@ -127,11 +127,11 @@ def _who(found: Mapping[str, Any]) -> dict[str, Cell | None]:
     if envelope["digest"]:
         changed = "approved with the run envelope"
     elif code["same"]:
-        changed = "the same as at the last release"
+        changed = f"the same as in {printable(code['approved_by'])}"
     elif code["last_approved"]:
-        changed = f"changed since the last release: `insitu release diff {found['id']}`"
+        changed = f"differs from {printable(code['approved_by'])}: `insitu release diff {found['id']}`"
     else:
-        changed = f"nothing like it was released: `insitu release diff {found['id']}` shows all of it"
+        changed = f"nothing like it was approved: `insitu release diff {found['id']}` shows all of it"
     last = found["last_release"]
     return {
         "by": f"{asked['name']}, {asked['key']}",
@@ -146,7 +146,7 @@ def _who(found: Mapping[str, Any]) -> dict[str, Cell | None]:
     }
 
 
-def _checks(rows: Iterable[Mapping[str, str]]) -> RenderableType:
+def _checks(rows: Iterable[Mapping[str, str]], passed_over: Sequence[str]) -> RenderableType:
     made = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
     made.add_column(no_wrap=True)
     made.add_column(overflow="fold")
@@ -156,6 +156,11 @@ def _checks(rows: Iterable[Mapping[str, str]]) -> RenderableType:
             passed.append(row["rule"])
         else:
             made.add_row(_mark(row["result"]), _finding(row))
+    if passed_over:
+        places = "\n".join(printable(place) for place in passed_over)
+        made.add_row(
+            _mark("not checked"), Text.assemble(("not searched for what may hide there", "bold"), f"\n{places}")
+        )
     if passed:
         made.add_row(_mark("passed"), Text(", ".join(passed)))
     if not made.rows:
@@ -241,21 +246,20 @@ def _arrays(found: Mapping[str, Any]) -> dict[str, Cell | None]:
     }
 
 
-def _code(code: Mapping[str, Any], has_last: bool) -> list[RenderableType]:
-    diff = code["diff"]
+def _code(code: Mapping[str, Any]) -> list[RenderableType]:
+    diff, approved_by = code["diff"], printable(code["approved_by"])
     if code["same"]:
-        return [Text("  the same as at the last release")]
+        return [Text(f"  the same as in {approved_by}")]
     if diff is None:
         return [Text("  ? not compared: a code snapshot is not in this site's cache any more", style="yellow")]
-    shown: list[RenderableType] = (
-        [] if has_last else [Text("  no code was let out here before: all of it", style="dim")]
-    )
+    since = f"since {approved_by}" if approved_by else "no code was approved for this here before: all of it"
+    shown: list[RenderableType] = [Text(f"  {since}", style="dim")]
     for line in diff["lines"]:
         style = "bold" if line.startswith(("+++", "---")) else _MODES.get(line[:1], "")
         shown.append(Text(f"  {printable(line)}", style=style))
     if diff["cut"]:
         shown.append(Text(f"  {diff['cut']}", style="yellow"))
-    return shown or [Text("  nothing differs")]
+    return shown if diff["lines"] or diff["cut"] else [*shown, Text("  nothing differs")]
 
 
 def _size(size_bytes: int | None) -> str:

@@ -72,7 +72,7 @@ class Desired:
     model_name: str
     model_version: str
     image: Digest | None
-    """None: a resident model, which has no image beyond its site."""
+    """None: a resident model, whose image its site builds."""
     base: Digest
     lock: Digest
     model: Digest

@@ -77,6 +77,7 @@ class Decision:
     findings: tuple[Finding, ...] = ()
     checks: tuple[str, ...] = ()  # every rule that ran
     not_checked: tuple[str, ...] = ()  # every rule that could not run, and so never counts as passed
+    passed_over: tuple[str, ...] = ()  # places that were read and not searched to the last bit; for people at the site
     size_bytes: int = 0  # of the canonical copy, or of what was written when there is none
     ceiling_bytes: int = 0  # what the canonical copy could carry beyond what the policy asked for; 0 without a copy
     digest: Digest | None = None  # of the canonical copy (a folder: of its sorted manifest)

@@ -111,6 +111,7 @@ class Place:
     depth: int
     read_any: Callable[[Data, Place], None]
     noise: bool = False  # it did not tell itself: what it may be is not followed any further than what tells itself
+    chance: bool = False  # it stands in bits that are noise by nature: magics of four bytes are met there now and then
     guesses: int = 0  # how often on the way here something was taken for what it does not say that it is
 
     @property
@@ -146,7 +147,8 @@ class Place:
         self.contents.add_kind(kind, self.where)
 
     def add_unread(self, reason: str) -> None:
-        self.contents.add_unread(self.where, reason)
+        """It can't be read as what it claims to be. Where chance alone may claim it, that is said and no finding."""
+        (self.contents.add_passed_over if self.chance else self.contents.add_unread)(self.where, reason)
 
 
 class Coverage:

@@ -85,6 +85,7 @@ def _decision(subject: Subject, verdict: Verdict, first: Finding, findings: tupl
         findings=findings,
         checks=tuple(CHECKS),
         not_checked=subject.not_checked,
+        passed_over=subject.passed_over,
         size_bytes=subject.size_bytes,
         ceiling_bytes=subject.ceiling_bytes,
         digest=None if subject.canonical is None else manifest_digest(subject.canonical),

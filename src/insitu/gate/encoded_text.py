@@ -1,4 +1,4 @@
-"""Recognises text that is bytes in disguise: hex, base32, base64, very long numbers.
+"""Recognises text that is bytes in disguise: hex, base32, base64, very long numbers, rows of escapes.
 
 People write words, paths and short numbers; a long run that mixes upper case,
 lower case and digits, or that is nothing but hex digits, is an encoding or a
@@ -14,6 +14,10 @@ _RUN = re.compile(r"[A-Za-z0-9+_=~-]+")
 _HEX = re.compile(r"(?:0x)?[0-9a-f]+|(?:0x)?[0-9A-F]+")
 _BASE32 = re.compile(r"[A-Z2-7]+=*")
 _DIGITS = re.compile(r"[0-9][0-9_]{18,}[0-9]")
+_ESCAPES = re.compile(
+    r"(?:%[0-9A-Fa-f]{2}){8,}|(?:=[0-9A-F]{2}){8,}|(?:\\x[0-9A-Fa-f]{2}){6,}|(?:\\u[0-9A-Fa-f]{4}){4,}"
+    r"|(?:&#(?:x[0-9A-Fa-f]{1,6}|[0-9]{1,7});){5,}"
+)
 _LONG_NUMBER = 20  # digits: no measurement has so many
 
 
@@ -23,6 +27,8 @@ def encoded_run(text: str, *, least: int = 24) -> bool:
         fraction = run.start() and text[run.start() - 1] == "."  # a float printed in full has many digits there
         if len(run.group().replace("_", "")) >= _LONG_NUMBER and not fraction:
             return True
+    if any(len(run.group()) >= least for run in _ESCAPES.finditer(text)):
+        return True
     # A run as a whole, and between its dashes: `m_GE3S4OJZ…` hides behind a prefix.
     return any(
         _looks_encoded(part)

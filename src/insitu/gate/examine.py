@@ -40,6 +40,7 @@ from insitu.gate.subject import RowsSeen, Subject
 
 _OWN_NAMES = {"MLmodel", *MODEL_FILES, "model.pkl", "conda.yaml", "python_env.yaml", "requirements.txt"}
 _GENERATED = {"conda.yaml", "python_env.yaml", "requirements.txt"}  # written by us, from the signed lock
+_SAID_PLACES = 50
 _NEVER_LEAVE = {"MLmodel", "input_example.json", "serving_input_example.json", *_GENERATED}  # not as they were written
 
 
@@ -159,7 +160,15 @@ def _with_contents(subject: Subject, written: Written, knowledge: Knowledge, eff
         encoded=next((found.where for found in contents.texts if _is_encoded(found)), ""),
         unread=tuple(contents.unread),
         not_checked=not_checked + content_not_checked,
+        passed_over=_passed_over(contents),
     )
+
+
+def _passed_over(contents: Contents) -> tuple[str, ...]:
+    """Each place once, and no more than a person would read."""
+    places = tuple(dict.fromkeys(contents.passed_over))
+    more = len(places) - _SAID_PLACES
+    return places if more <= 0 else (*places[:_SAID_PLACES], f"and {more} places more")
 
 
 def _before_rounding(subject: Subject, written: Written, copied: Contents, effort: Effort) -> list[FoundNumbers]:

@@ -124,6 +124,7 @@ def _decision(item: dict[str, Any]) -> Decision:
         findings=tuple(Finding(**finding) for finding in item["findings"]),
         checks=tuple(item["checks"]),
         not_checked=tuple(item["not_checked"]),
+        passed_over=tuple(item["passed_over"]),
         size_bytes=item["size_bytes"],
         ceiling_bytes=item["ceiling_bytes"],
         digest=None if item["digest"] is None else Digest(item["digest"]),

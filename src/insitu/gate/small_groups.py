@@ -5,7 +5,8 @@ in a file says which numbers are counts, so these are taken for some:
 
 - a block of whole numbers, at least two by two;
 - a number under a name such as `n`, `count`, `support`, `tp`;
-- whole numbers under names that are cells of the dataset: groups of its rows.
+- whole numbers under names that are cells of the dataset: groups of its rows;
+- whole numbers under a path of such names and of numbers: groups by many columns.
 
 Everything else (epochs, layers, scores) is none. Zero is no group.
 """
@@ -46,22 +47,29 @@ def small_groups(data: bytes, is_cell: IsCell) -> int:
 
 
 def _in_json(document: Any, is_cell: IsCell) -> Iterator[int]:
-    stack: list[Any] = [document]
+    stack: list[tuple[Any, bool]] = [(document, False)]  # whether it stands under a name that may be a cell
     while stack:
-        value = stack.pop()
+        value, grouped = stack.pop()
         if isinstance(value, dict):
             fields = cast("dict[str, Any]", value)
             for key, item in fields.items():
-                if _is_whole(item) and (_COUNT.fullmatch(key) or is_cell(key)):
-                    yield int(item)
-                elif _COUNT.fullmatch(key) and isinstance(item, list):
-                    yield from (int(each) for each in cast("list[Any]", item) if _is_whole(each))
-            stack += fields.values()
+                cell = is_cell(key)
+                number = _number(key) is not None
+                if _COUNT.fullmatch(key) or cell or (number and grouped):
+                    yield from _whole_of(item)
+                stack.append((item, cell or number))
             yield from _in_block([row for row in fields.values() if isinstance(row, dict | list)])
         elif isinstance(value, list):
             items = cast("list[Any]", value)
-            stack += items
+            stack += [(item, grouped) for item in items]
             yield from _in_block(items)
+
+
+def _whole_of(item: Any) -> Iterator[int]:
+    """A number, or those of a list, as far as they are whole."""
+    yield from (
+        int(each) for each in (cast("list[Any]", item) if isinstance(item, list) else [item]) if _is_whole(each)
+    )
 
 
 def _in_block(rows: Sequence[Any]) -> Iterator[int]:

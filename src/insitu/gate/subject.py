@@ -50,6 +50,7 @@ class Subject:
     small_groups: int = 0  # counts of a few rows, in tables
     left_behind: tuple[str, ...] = ()  # classes of what the canonical copy lacks
     not_checked: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()  # places that were read, and not searched for what may hide in them
 
     @property
     def is_model(self) -> bool:

@@ -60,7 +60,7 @@ class Decided:
             return
         answer = self._ask(run, lambda: self.rules.tag(key, value, self._clock()))
         if not isinstance(answer, Stays) and len(answer) > _LONGEST_TAG:
-            answer = Stays("length")
+            answer = Stays("value-length")
         if isinstance(answer, Stays):
             self._kept.keep("tag", run=run.local, key=key, value=value, rule=answer.rule)
             return

@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from insitu.domain.outputs import ReleaseContract
-from insitu.gate.channels.code_words import CODE_WORDS, CodeWords, CodeWordsFile
+from insitu.gate.channels.code_words import CODE_WORDS, CodeWords, CodeWordsFile, words_of
 from insitu.gate.channels.evidence import LiveEvidence
+from insitu.gate.channels.line_code import LineCode
 from insitu.gate.channels.logs import LogBudget, LogGate
 from insitu.gate.channels.metric_names import MetricNames
 from insitu.gate.channels.metrics import MetricGate
+from insitu.gate.channels.number_price import MetricValues
 from insitu.gate.channels.params import ParamGate, TextOutcome
 from insitu.gate.known.data import KnownData
 from insitu.gate.policy.loading import DEFAULT_POLICY_TEXT, Policy, load_policy
@@ -36,23 +38,40 @@ class GateRules:
         # One for all channels: a job that takes turns between them says no less.
         evidence = LiveEvidence(known)
         budget = LogBudget(release.logs.max_bytes, release.logs.per_second)
+        columns = [name for one in known for name in one.column_names]
+        self._values = MetricValues()
+        told_by_names = LineCode(release.params.ceiling_bytes, code=code, names=words_of(*columns), hides=False)
+        told_by_lines = LineCode(release.logs.ceiling_bytes, metrics=self._values, code=code, names=words_of(*columns))
         names = MetricNames(
             contract.metrics,
             evidence,
             most=release.metrics.max_names,
             code=code,
-            column_names=[name for one in known for name in one.column_names],
+            column_names=columns,
+            telling=told_by_names,
         )
         self._metrics = MetricGate(release.metrics, names, evidence)
-        self._params = ParamGate(release.params, evidence)  # tags too: they share one budget
+        # Tags too: they share one budget.
+        self._params = ParamGate(release.params, evidence, telling=told_by_names, code=code)
         self._logs = {
-            stream: LogGate(release, evidence, budget, script_root=script_root, code=code)
+            stream: LogGate(
+                release,
+                evidence,
+                budget,
+                stream=stream,
+                telling=told_by_lines,
+                script_root=script_root,
+                code=code,
+            )
             for stream in ("stdout", "stderr")
         }
 
     def metric(self, key: str, value: float, step: int, at: datetime, *, run: str) -> MetricLeaves | Stays:
         outcome = self._metrics.decide(key, value, step, at, run=run)
-        return MetricLeaves(outcome.value, outcome.step) if outcome.leaves else Stays(outcome.rule)
+        if not outcome.leaves:
+            return Stays(outcome.rule)
+        self._values.leaves(key, outcome.value)
+        return MetricLeaves(outcome.value, outcome.step)
 
     def param(self, key: str, value: str, at: datetime) -> str | Stays:
         del at

@@ -384,7 +384,7 @@ class Client:
         """Sign a deployment at a site and hand it to the hub.
 
         Args:
-            image: of the model; None for a resident one, whose site assembles the service.
+            image: of the model; None for a resident one, whose site builds its image itself.
         """
         before = next((one for one in self.deployments() if one.name == name), None)
         envelope = sign_deployment(

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from insitu.serving.errors import StartError
 from insitu.serving.signature import Signature, signature_from_mlmodel
@@ -27,6 +27,7 @@ class ModelDescription:
     signature: Signature | None
     sklearn_version: str
     mlflow_version: str
+    flavor: Literal["sklearn", "onnx"] = "sklearn"
 
 
 def read_mlmodel(folder: Path) -> ModelDescription:
@@ -37,27 +38,28 @@ def read_mlmodel(folder: Path) -> ModelDescription:
     """
     document = _document(folder / "MLmodel")
     flavors = _mapping(document.get("flavors"))
-    flavor = _mapping(flavors.get("sklearn"))
-    if not flavor:
+    sklearn, onnx = _mapping(flavors.get("sklearn")), _mapping(flavors.get("onnx"))
+    if not sklearn and not onnx:
         raise StartError(
-            f"The model in {folder} has no scikit-learn flavour.",
+            f"The model in {folder} has neither a scikit-learn nor an ONNX flavour.",
             code="unsupported-flavour",
             why=f"its flavours are {sorted(map(str, flavors)) or 'none'}",
-            hint="save it with mlflow.sklearn.save_model(..., serialization_format='skops')",
+            hint="save it with mlflow.sklearn.save_model(..., serialization_format='skops'), or with mlflow.onnx",
         )
     method = _mapping(flavors.get("python_function")).get("predict_fn") or "predict"
     if method not in _PREDICT:
         raise StartError(f"The model asks for the method {method!r}.", code="unsupported-method")
     return ModelDescription(
-        file=_model_file(folder, flavor),
+        flavor="sklearn" if sklearn else "onnx",
+        file=_skops_file(folder, sklearn) if sklearn else _onnx_file(folder, onnx),
         method=str(method),
         signature=signature_from_mlmodel(_mapping(document.get("signature"))),
-        sklearn_version=str(flavor.get("sklearn_version") or ""),
+        sklearn_version=str(sklearn.get("sklearn_version") or ""),
         mlflow_version=str(document.get("mlflow_version") or ""),
     )
 
 
-def _model_file(folder: Path, flavor: Mapping[str, Any]) -> Path:
+def _skops_file(folder: Path, flavor: Mapping[str, Any]) -> Path:
     name, saved_as = flavor.get("pickled_model"), flavor.get("serialization_format")
     if not isinstance(name, str) or not name:
         raise StartError("The scikit-learn flavour names no model file.", code="bad-mlmodel")
@@ -69,6 +71,17 @@ def _model_file(folder: Path, flavor: Mapping[str, Any]) -> Path:
             why="loading a pickle runs whatever its author wrote",
             hint="save it with mlflow.sklearn.save_model(..., serialization_format='skops')",
         )
+    return _inside(folder, name)
+
+
+def _onnx_file(folder: Path, flavor: Mapping[str, Any]) -> Path:
+    name = flavor.get("data")
+    if not isinstance(name, str) or not name.endswith(".onnx"):
+        raise StartError("The ONNX flavour names no model file.", code="bad-mlmodel")
+    return _inside(folder, name)
+
+
+def _inside(folder: Path, name: str) -> Path:
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file():
         raise StartError(f"The model file {name} is not in the model's folder.", code="bad-mlmodel")

@@ -18,9 +18,10 @@ from pathlib import Path
 
 from insitu.serving.errors import StartError
 from insitu.serving.http_server import Limits, Server
-from insitu.serving.mlmodel import read_mlmodel
+from insitu.serving.mlmodel import ModelDescription, read_mlmodel
+from insitu.serving.onnx_model import load_onnx
 from insitu.serving.routes import Routes
-from insitu.serving.sklearn_model import load_model
+from insitu.serving.sklearn_model import LoadedModel, load_model
 
 
 async def serve(args: argparse.Namespace) -> int:
@@ -37,7 +38,7 @@ async def serve(args: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     where = await _listen(server, args)
-    loading = loop.run_in_executor(None, load_model, description, tuple(args.trusted_type))
+    loading = loop.run_in_executor(None, _load, description, args)
     waiting = loop.create_task(stopping.wait())
     await asyncio.wait({loading, waiting}, return_when=asyncio.FIRST_COMPLETED)
     if not stopping.is_set():
@@ -51,6 +52,12 @@ async def serve(args: argparse.Namespace) -> int:
     if not loading.done():
         os._exit(0)  # asyncio would wait for the loading thread, which may take seconds more
     return 0
+
+
+def _load(description: ModelDescription, args: argparse.Namespace) -> LoadedModel:
+    if description.flavor == "onnx":
+        return load_onnx(description, threads=args.math_threads)
+    return load_model(description, tuple(args.trusted_type))
 
 
 async def _listen(server: Server, args: argparse.Namespace) -> str:

@@ -53,7 +53,7 @@ class DeploymentDocument(BaseModel):
     image: str | None = Field(
         default=None,
         pattern=_DIGEST,
-        description="of the image's manifest; none: a resident model, assembled at its site",
+        description="of the image's manifest; none: a resident model, whose image is built at its site",
     )
     base: str = Field(pattern=_DIGEST)
     lock: str = Field(pattern=_DIGEST)

@@ -72,6 +72,9 @@ class DeploymentReport(_Message):
     revision: int
     state: Literal["pending", "fetching", "starting", "healthy", "unhealthy", "failed", "stopping", "gone"]
     url: str = Field(default="", max_length=300)
+    image: str = Field(
+        default="", pattern=r"^(sha256:[0-9a-f]{64})?$", description="that the site built itself, of a resident model"
+    )
     code: str = Field(default="", max_length=60)
     what: str = Field(default="", max_length=500)
     hint: str = Field(default="", max_length=500)

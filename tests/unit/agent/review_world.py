@@ -14,6 +14,7 @@ import numpy as np
 from insitu.agent.attempt import Attempt
 from insitu.agent.cover_attempt import at_acceptance
 from insitu.agent.folder import SiteFolder
+from insitu.agent.judge_pool import JudgePool
 from insitu.agent.ledger import Ledger
 from insitu.agent.policy_file import PolicyFile
 from insitu.agent.releasing import record, release_all
@@ -167,9 +168,11 @@ class ReviewWorld:
     @property
     def site(self) -> Site:
         parts: dict[str, Any] = dict.fromkeys(Site.__dataclass_fields__)
+        settings = AgentSettings(site="leeds", hub="http://127.0.0.1:1")
         parts |= {
             "folder": self.folder,
-            "settings": AgentSettings(site="leeds", hub="http://127.0.0.1:1"),
+            "settings": settings,
+            "judges": JudgePool(self.folder.root, uid=settings.gate_gid),
             "cache": self.folder.cache,
             "store": self.store,
             "ledger": self.ledger,

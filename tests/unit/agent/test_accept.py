@@ -126,6 +126,7 @@ def test_a_model_that_is_resident_here_may_be_served_without_an_image() -> None:
         ({"running": {"screening": 2}}, "revision"),
         ({"resources": ServingResources(memory_bytes=64 << 30)}, "deployments.memory"),
         ({"port": 22}, "deployments.ports"),
+        ({"released": False, "resident": True}, "resident"),
     ],
 )
 def test_each_rule_for_deployments_says_no_by_its_name(arguments: dict[str, Any], rule: str) -> None:

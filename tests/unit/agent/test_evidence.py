@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from insitu.agent.evidence import checks
+from insitu.agent.run_envelopes import RunEnvelopes
 from insitu.domain.outputs import Verdict
 from insitu.gate.effort import Effort, Limits
 from insitu.gate.inventory import take_inventory
@@ -37,6 +38,14 @@ def test_what_was_not_checked_is_never_drawn_as_passed(world: ReviewWorld) -> No
 def test_a_judge_that_ended_early_has_passed_nothing() -> None:
     rows = checks({"findings": (), "checks": ("size", "types"), "not_checked": ("all",)})
     assert {row["result"] for row in rows} == {"not checked"}
+
+
+def test_places_that_were_not_searched_are_said_at_the_site_and_not_at_the_hub(world: ReviewWorld) -> None:
+    place = "model.skops: array 3: 4 of 32 slices of bits were not searched to their end"
+    page = world.look(world.judged(world.attempt(), held(passed_over=(place,))))
+    assert page["not_checked"] == ["types", place]
+    assert page["decision"]["passed_over"] == [place]
+    assert place not in str(world.said.events)
 
 
 def test_the_page_says_who_asked_what_it_holds_and_what_it_would_cost(world: ReviewWorld) -> None:
@@ -103,6 +112,54 @@ def test_the_code_is_compared_with_what_was_let_out_last(world: ReviewWorld, mon
     assert "+print(2)" in page["diff"]["lines"]
     monkeypatch.setattr("insitu.testing.builders.A_CODE", "sha256:" + "a" * 64)
     assert world.look(world.held_item(), what="diff")["code"]["same"]
+
+
+def _changed_code(world: ReviewWorld, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Code `a` was approved in a run envelope; the code of an item that waits is `b`."""
+    _code(world, "a", "print(1)\n")
+    _code(world, "b", "print(1)\nprint(2)\n")
+    monkeypatch.setattr("insitu.testing.builders.A_CODE", "sha256:" + "a" * 64)
+    digest = world.cover(world.attempt())
+    monkeypatch.setattr("insitu.testing.builders.A_CODE", "sha256:" + "b" * 64)
+    return {"digest": digest}
+
+
+def test_where_nothing_was_let_out_the_code_is_compared_with_a_run_envelopes(
+    world: ReviewWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    approved = _changed_code(world, monkeypatch)
+    page = world.look(world.held_item(), what="diff")
+    assert page["last_release"] is None
+    assert page["code"]["approved_by"].startswith(f"run envelope {approved['digest'][7:15]}")
+    assert "+print(2)" in page["code"]["diff"]["lines"]
+    assert " print(1)" in page["code"]["diff"]["lines"]
+
+
+def test_a_revoked_run_envelope_approves_no_code(world: ReviewWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    approved = _changed_code(world, monkeypatch)
+    RunEnvelopes(world.folder.run_envelopes).revoke(approved["digest"], reason="a fault", now=world.now)
+    code = world.look(world.held_item(), what="diff")["code"]
+    assert (code["last_approved"], code["approved_by"]) == ("", "")
+    assert "+print(1)" in code["diff"]["lines"]
+
+
+def test_a_run_envelope_for_another_model_is_not_compared_with(
+    world: ReviewWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _changed_code(world, monkeypatch)
+    item = world.held_item(outputs={"model": {"type": "mlflow_model", "register": "another"}})
+    assert world.look(item)["code"]["approved_by"] == ""
+
+
+def test_a_release_whose_code_is_gone_gives_way_to_a_run_envelope(
+    world: ReviewWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    approved = _changed_code(world, monkeypatch)
+    monkeypatch.setattr("insitu.testing.builders.A_CODE", "sha256:" + "c" * 64)
+    _let_out(world, rows=4)
+    monkeypatch.setattr("insitu.testing.builders.A_CODE", "sha256:" + "b" * 64)
+    code = world.look(world.held_item(), what="diff")["code"]
+    assert approved["digest"][7:15] in code["approved_by"]
 
 
 def test_code_that_is_not_in_the_cache_is_said_to_be_not_compared(world: ReviewWorld) -> None:

@@ -261,6 +261,32 @@ def test_what_could_not_be_rewritten_can_be_sent_back_but_not_out(world: ReviewW
     assert world.decide(item, "request-changes", world.jo)["state"] == "changes_requested"
 
 
+def test_a_custom_model_can_not_be_resident_and_it_is_said_what_can(world: ReviewWorld) -> None:
+    attempt = world.attempt(outputs={"model": {"type": "custom_model", "register": "weights"}})
+    item = world.judged(attempt, held())
+    with pytest.raises(DeniedError) as caught:
+        world.decide(item, "resident", world.jo)
+    error = caught.value
+    assert (error.code, error.rule, error.measure) == ("not-a-model", "resident", "custom_model")
+    assert "own code" in error.why
+    assert f"mlflow_model in skops or ONNX: `insitu release request-changes {item}" in error.hint
+
+
+@pytest.mark.parametrize("verdict", ["approve", "reject"])
+def test_a_model_that_was_decided_to_stay_is_decided_once(world: ReviewWorld, verdict: str) -> None:
+    attempt = world.attempt()
+    item = world.judged(attempt)
+    world.decide(item, "resident", world.jo)
+    for _ in range(2):  # before its card is sent, and after
+        with pytest.raises(DeniedError) as caught:
+            world.decide(item, verdict, world.bo)
+        assert (caught.value.code, caught.value.rule) == ("resident", "resident")
+        assert caught.value.hint
+        world.walk_on(attempt)
+    assert world.state(item) == "resident"
+    assert not world.hub.uploads
+
+
 def test_only_a_model_can_be_resident(world: ReviewWorld) -> None:
     attempt = world.attempt(outputs={"table": {"type": "uri_folder"}})
     item = world.judged(attempt, held(name="table"))

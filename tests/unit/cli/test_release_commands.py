@@ -112,6 +112,15 @@ def test_what_was_not_checked_has_a_mark_of_its_own(world: ReviewWorld) -> None:
     assert "types" not in _line(page, "✓ passed")
 
 
+def test_places_that_were_not_searched_stand_above_what_passed(world: ReviewWorld) -> None:
+    places = ("file 1: tensor a: not searched for streams in it", "file 1: tensor \x1b[2Jb: 3 of 32 slices of bits")
+    page = _drawn(describe_release(world.look(world.judged(world.attempt(), held(passed_over=places)))))
+    assert "tensor a: not searched for streams in it" in page
+    assert "3 of 32 slices of bits" in page
+    assert "\x1b" not in page
+    assert page.index("not searched for what may hide there") < page.index("✓ passed")
+
+
 def test_a_page_fits_a_terminal_of_a_hundred_columns(world: ReviewWorld) -> None:
     world.write_policy(needed=2)
     item = world.held_item()

@@ -33,7 +33,7 @@ from insitu.sandbox.contract import SandboxSettings, open_sandbox
 from insitu.sandbox.keeper_pool import KeeperPool
 
 TABLE: Any = load_breast_cancer(as_frame=True)
-PREFIX = "insitu-test-"
+PREFIX = f"insitu-test-{os.getpid()}-"  # not those of other tests that run on this machine at the same time
 
 
 @pytest.fixture(scope="module")

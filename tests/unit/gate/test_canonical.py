@@ -242,6 +242,13 @@ def test_tables_get_one_spelling():
     assert rewrite_table(b"loss\n0.5\n0.25\n") == ("csv", b"loss\n0.5\n0.25\n")
 
 
+def test_a_number_in_a_table_has_one_spelling_and_codes_and_dates_stay():
+    spelled = b"a,b,c\n +0.50,1e-1,1.0\n0.5000,.1,+1\n5E-1,0.10,1.\n"
+    assert rewrite_table(spelled)[1] == b"a,b,c\n0.5,0.1,1\n0.5,0.1,1\n0.5,0.1,1\n"
+    kept = b"code,day,word\n007,2020-01-02,.\n1e999,e5,two  blanks\n"
+    assert rewrite_table(kept)[1] == b"code,day,word\n007,2020-01-02,.\n1e999,e5,two blanks\n"
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -192,6 +192,44 @@ def test_neurons_that_nothing_listens_to_are_cleared():
     assert "dead neurons" in written.dropped
 
 
+@pytest.mark.parametrize("between", ["Relu", "Tanh", "Sigmoid"])
+def test_what_a_neuron_always_says_is_added_to_the_next_bias(between):
+    first = RNG.normal(size=(16, 8)).astype(np.float32)
+    bias = RNG.normal(size=16).astype(np.float32)
+    first[:6], bias[:6] = 0, [-1e4, 3, 0, 0.5, -0.5, 1]
+    constants = {
+        "w1": first,
+        "b1": bias,
+        "w2": RNG.normal(size=(2, 16)).astype(np.float32),
+        "b2": RNG.normal(size=2).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Gemm", ["x", "w1", "b1"], ["h"], transB=1),
+        helper.make_node(between, ["h"], ["a"]),
+        helper.make_node("Gemm", ["a", "w2", "b2"], ["y"], transB=1),
+    ]
+    data = graph(nodes, constants).SerializeToString()
+    written = rewrite(data)
+    copy = onnx.load_model_from_string(written.data)
+    assert not array_of(copy, 2)[:, :6].any()
+    assert not array_of(copy, 1)[:6].any()
+    assert array_of(copy, 2)[:, 6:].all()
+    assert np.allclose(run(data)[0], run(written.data)[0], atol=1e-4)
+    assert rewrite(written.data).data == written.data
+
+
+def test_equal_neurons_are_one_and_the_network_says_the_same():
+    model = network()
+    first, bias = array_of(model, 0).copy(), array_of(model, 1).copy()
+    first[1:4], bias[1:4] = first[0], bias[0]
+    data = network(**{"fc1.w": first, "fc1.b": bias}).SerializeToString()
+    written = rewrite(data)
+    copy = onnx.load_model_from_string(written.data)
+    assert not array_of(copy, 0)[1:4].any()
+    assert not array_of(copy, 2)[0, 1:4].any()
+    assert np.allclose(run(data)[0], run(written.data)[0], atol=1e-4)
+
+
 def test_a_neuron_that_something_else_listens_to_is_not_cleared():
     model = network()
     second = array_of(model, 2).copy()

@@ -141,6 +141,37 @@ def test_neurons_that_nothing_listens_to_are_cleared(outgoing, transposed):
     assert np.abs(predict(copy, inputs) - predict(tensors, inputs)).max() < 0.5
 
 
+@pytest.mark.parametrize("incoming", [0.0, 1e-6], ids=["zero", "nothing beside the bias"])
+def test_neurons_that_say_nothing_are_cleared_with_what_listens_to_them(incoming):
+    tensors = network()
+    tensors["fc1.weight"][:10] = incoming * RNG.normal(size=(10, 20))
+    tensors["fc1.bias"][:10] = -1e4
+    found = rewrite(library.save(tensors), "bfloat16")
+    copy = library.load(found.data)
+    assert found.dropped == ("dead neurons",)
+    assert not copy["fc2.weight"][0, :10].any()
+    assert not copy["fc1.bias"][:10].any()
+    assert copy["fc2.weight"][0, 10:].all()
+    inputs = RNG.normal(size=(50, 20))
+    assert np.abs(predict(copy, inputs) - predict(tensors, inputs)).max() < 0.5
+
+
+def test_a_neuron_that_always_speaks_is_kept():
+    tensors = network()
+    tensors["fc1.weight"][3], tensors["fc1.bias"][3] = 0, 2.0
+    assert library.load(rewrite(library.save(tensors), "bfloat16").data)["fc2.weight"][0, 3] != 0
+
+
+def test_of_equal_neurons_one_speaks_for_all():
+    tensors = network()
+    tensors["fc1.weight"][1:4], tensors["fc1.bias"][1:4] = tensors["fc1.weight"][0], tensors["fc1.bias"][0]
+    tensors["fc2.weight"][0, :4] = [50, -30, 7, -26]
+    copy = library.load(rewrite(library.save(tensors), "bfloat16").data)
+    assert copy["fc2.weight"][0, :4].tolist() == [1, 0, 0, 0]
+    assert not copy["fc1.weight"][1:4].any()
+    assert copy["fc1.weight"][0].all()
+
+
 def test_dead_channels_of_a_convolution_are_cleared_through_a_flattening():
     tensors = {
         "conv1.weight": RNG.normal(size=(8, 1, 3, 3)).astype(np.float32),

@@ -217,6 +217,12 @@ def test_what_was_not_checked_is_held():
     )
 
 
+def test_places_that_were_not_searched_hold_nothing_back_and_are_said():
+    place = "file 1: tensor w: 4 of 32 slices of bits were not searched to their end"
+    decision = decided(subject(passed_over=(place,)))
+    assert (decision.verdict, decision.passed_over) == (Verdict.RELEASED, (place,))
+
+
 def test_a_policy_without_release_lets_nothing_out():
     assert decided(subject(), "version: 1").verdict is Verdict.HELD
 

@@ -8,6 +8,7 @@ import json
 import lzma
 import pickle
 import quopri
+import re
 import zlib
 
 import numpy as np
@@ -104,6 +105,42 @@ def test_pieces_in_names_and_in_a_column_of_lines_are_put_together(known):
     pieces = in_pieces(base64.b64encode(gzip.compress(CSV)), 10)
     log = "\n".join(f"step {number} loss 0.{number} id {piece}" for number, piece in enumerate(pieces))
     assert rows_in_texts(contents_of(log.encode()), known) >= 38
+
+
+@pytest.mark.parametrize("name", ["percent", "quoted-printable", "character references"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_escapes_that_were_cut_into_cells_are_put_together(name, packed, known):
+    text = ENCODINGS[name](bz2.compress(CSV) if packed else CSV).decode()
+    escapes = re.findall(r"&#[0-9]+;|[%=][0-9a-fA-F]{2}", text)
+    pieces = ["".join(escapes[at : at + 12]) for at in range(0, len(escapes), 12)]
+    table = "number,note\n" + "\n".join(f"{number},{piece}" for number, piece in enumerate(pieces))
+    assert rows_in_texts(contents_of(table.encode()), known) >= 38
+    assert rows_in_texts(contents_of(json.dumps(pieces).encode()), known) >= 38
+
+
+def test_letters_with_gaps_between_them_are_put_together(known):
+    cells = [" ".join(cell) for row in people()[:20] for cell in row]
+    assert rows_in_texts(contents_of("\n".join(" | ".join(people()[at]) for at in range(3)).encode()), known) == 3
+    lines = [",".join(cells[at : at + len(HEADER)]) for at in range(0, len(cells), len(HEADER))]
+    assert rows_in_texts(contents_of("\n".join(lines).encode()), known) >= 18
+
+
+def test_letters_of_a_strange_alphabet_are_read_as_the_bytes_that_they_may_be(known):
+    strange = "".join(chr(0x100 + byte) for byte in CSV)
+    assert rows_in_texts(contents_of(json.dumps({"note": strange}, ensure_ascii=False).encode()), known) >= 38
+
+
+def test_keys_on_the_way_to_a_leaf_are_cells_of_one_row(known):
+    for form in ("{cell}", "{name}_{cell}"):
+        document: dict = {}
+        for row in people()[:20]:
+            place = document
+            for name, cell in zip(HEADER[2:], row[2:], strict=False):
+                place = place.setdefault(form.format(name=name, cell=cell), {})
+            place["people"] = 12
+        assert rows_in_texts(contents_of(json.dumps(document).encode()), known) >= 20
+    lists = [[row[2], [row[3], [float(row[4]), [float(row[5]), [float(row[6]), 12]]]]] for row in people()[:20]]
+    assert rows_in_texts(contents_of(json.dumps(lists).encode()), known) >= 18
 
 
 def test_floats_behind_base64_are_found(known):

@@ -159,6 +159,19 @@ def test_a_reply_that_is_none_is_an_error(text):
         parse_judge_reply(text)
 
 
+def test_what_was_not_searched_is_in_the_reply_and_no_longer_than_a_person_reads(tmp_path, monkeypatch, wdbc_index):
+    monkeypatch.setattr(Effort, "may_search", lambda _, __: False)
+    folder = tmp_path / "m"
+    folder.mkdir()
+    for number in range(80):
+        (folder / f"part{number}.bin").write_bytes(bytes([255, number, 1]) * 1000)
+    decision = judge_one(folder, wdbc_index, tmp_path / "out")
+    assert len(decision.passed_over) == 51
+    assert decision.passed_over[-1].startswith("and ")
+    (again,) = parse_judge_reply(judge_reply_json(JudgeReply((decision,))))
+    assert again.passed_over == decision.passed_over
+
+
 def test_an_empty_reply_has_no_decisions():
     assert read_judge_reply('{"decisions": [], "kept": {"code": 1}}') == JudgeReply((), {"code": 1})
 

@@ -36,6 +36,22 @@ def test_equal_values_stay_in_their_order():
     assert order_of(values).tolist() == [5, 6, 7, 8, 9, 0, 1, 2, 3, 4]
 
 
+def test_both_zeros_are_one_value():
+    values = np.array([0.0, -0.0, -1.0, 0.0, -0.0])
+    assert order_of(values).tolist() == [2, 0, 1, 3, 4]
+
+
+@pytest.mark.parametrize("different", [2, 50, 5_000])
+@pytest.mark.parametrize("memory_bytes", [1, 100_000])
+def test_equal_values_stay_in_their_order_on_disk_too(tmp_path, memory_bytes, different):
+    keys, rows = RNG.integers(0, different, 20_000).astype(np.float64), np.arange(20_000, dtype=np.uint32)
+    order = ExternalSort(tmp_path, "some", ("<f8", "<u4"), memory_bytes=memory_bytes)
+    for part in np.array_split(np.arange(20_000), 9):
+        order.add(keys[part], rows[part])
+    places = np.concatenate([block[1] for block in order.blocks()])
+    assert np.array_equal(places, np.argsort(keys, kind="stable"))
+
+
 @pytest.mark.parametrize("memory_bytes", [1, 200_000, 1 << 30])
 def test_records_come_back_in_order_with_what_belongs_to_them(tmp_path, memory_bytes):
     keys, rows = RNG.integers(0, 500, 20_000).astype(np.float64), np.arange(20_000, dtype=np.uint32)

@@ -223,3 +223,20 @@ def test_bytes_in_disguise_are_recognised(text):
 )
 def test_ordinary_lines_are_no_disguise(text):
     assert not encoded_run(text)
+
+
+def test_parameters_in_many_short_encoded_pieces_stay():
+    some = params(max_bytes=100_000)
+    pieces = [base64.b32encode(str(3**at).encode())[:12].decode() for at in range(30, 230)]
+    left = sum(some.decide(f"layer_{at}", piece).leaves for at, piece in enumerate(pieces))
+    assert left <= 30  # at most 30 pieces of 7 bytes
+
+
+def test_parameters_of_chosen_words_and_numbers_are_bounded_and_usual_ones_leave():
+    some = params(max_bytes=100_000)
+    usual = {"C": "1.0", "max_iter": "1000", "class_weight": "None", "fit_intercept": "True", "solver": "lbfgs"}
+    usual |= {f"classifier__max_depth_{at}": str(at) for at in range(40)}
+    assert all(some.decide(key, value).leaves for key, value in usual.items())
+    chosen = [some.decide(f"p{at}", str(3**at % 9_973)).rule for at in range(400)]
+    assert chosen[-1] == "params-ceiling"
+    assert some.decide_name("a name that is new here").rule in {"params-ceiling", "name"}

@@ -11,6 +11,7 @@ import pytest
 
 from insitu.gate.channels.code_words import CodeWords
 from insitu.gate.channels.evidence import LiveEvidence
+from insitu.gate.channels.line_code import LineCode
 from insitu.gate.channels.logs import LineOutcome, LogBudget, LogGate
 from insitu.gate.channels.tracebacks import TracebackFilter
 from insitu.gate.policy.loading import LogRules, ReleaseRules
@@ -317,3 +318,34 @@ def test_a_value_said_twice_is_one_cell(wdbc_known):
 def test_a_number_with_an_underscore_or_in_full_precision_is_read_for_what_it_is(wdbc_known):
     assert gate([wdbc_known]).line("loss 0.12345678901234567890").released
     assert gate([wdbc_known]).line("id 123456789012345678901").held_by == "encoded-line"
+
+
+def test_letters_of_a_row_that_stand_apart_are_read_together(wdbc_known):
+    row = ",".join(str(value) for value in wdbc().iloc[3].tolist()[:6])
+    assert gate([wdbc_known]).line(" ".join(row)).held_by in {"rows-in-line", "encoded-line"}
+
+
+def test_choices_between_lines_that_read_well_stay_in_the_end_and_what_repeats_goes_on():
+    log = gate()
+    choices = [log.line("completed" if bit == "1" else "finished").held_by for bit in f"{3**2000:b}"]
+    assert choices[:100] == [None] * 100
+    assert choices.count("log-ceiling") > 2000
+    assert set(choices) == {None, "log-ceiling"}
+
+
+def test_numbers_that_nobody_expected_are_hidden_in_the_end():
+    log = gate()
+    shown = [log.line(f"value 0.{3**step % 10_000:04d}").released[0] for step in range(20, 400)]
+    assert shown[0] == f"value 0.{3**20 % 10_000:04d}"
+    assert shown[-1] == "value \u2026"
+
+
+def test_all_streams_of_a_job_have_one_account():
+    rules = ReleaseRules(logs=LogRules(mode="scanned", max_bytes=100_000))
+    account, budget = LineCode(rules.logs.ceiling_bytes), LogBudget(100_000, per_second=10_000)
+    out, err = (
+        LogGate(rules, LiveEvidence([]), budget, stream=stream, telling=account) for stream in ("stdout", "stderr")
+    )
+    left = [(out if bit == "1" else err).lines(["going on"], AT)[0].held_by for bit in f"{3**2000:b}"]
+    assert left.count(None) < 1000
+    assert left[-1] == "log-ceiling"

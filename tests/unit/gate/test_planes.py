@@ -50,6 +50,22 @@ def model(*tensors: np.ndarray) -> bytes:
     return safetensors.numpy.save({f"layer.{number}": tensor for number, tensor in enumerate(tensors)})
 
 
+def test_bytes_in_one_column_of_a_table_or_behind_a_point_are_read():
+    codes = np.frombuffer("\n".join("\t".join(row) for row in people()[18:24]).encode(), dtype=np.uint8)
+    table = np.stack([np.arange(len(codes)) * 1000, codes], axis=1)
+    assert is_found(array_file(table))
+    assert is_found(array_file(codes / 1000))
+    assert is_found(array_file(np.stack([weights(len(codes)), codes / 100], axis=1)))
+
+
+def test_a_magic_that_chance_wrote_into_bits_is_no_finding():
+    values = weights(3000)
+    values.view("u1")[4000:4008] = np.frombuffer(b"PK\x03\x04PAR1", dtype="u1")
+    contents = contents_of(model(values))
+    assert not contents.unread
+    assert contents.passed_over
+
+
 def is_found(data: bytes) -> bool:
     contents = contents_of(data)
     rows = people()[20]

@@ -216,5 +216,5 @@ def test_the_schema_names_the_files_keys_and_forbids_others():
     schema = policy_schema()
     assert schema["additionalProperties"] is False
     sandbox = schema["$defs"]["SandboxRules"]["properties"]
-    assert set(sandbox) == {"memory", "cpus", "gpus", "timeout", "processes"}
+    assert set(sandbox) == {"memory", "cpus", "gpus", "timeout", "processes", "disk", "free"}
     json.dumps(schema)

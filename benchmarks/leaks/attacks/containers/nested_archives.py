@@ -20,8 +20,20 @@ from collections.abc import Iterator
 import numpy as np
 
 from benchmarks.leaks.inside.channels import Job
-from benchmarks.leaks.inside.codec import Row, as_text, from_bits, from_text, pack, to_bits, unpack
+from benchmarks.leaks.inside.codec import (
+    ROW_BITS,
+    Row,
+    as_text,
+    from_bits,
+    from_text,
+    pack,
+    row_bits,
+    rows_of_bits,
+    to_bits,
+    unpack,
+)
 from benchmarks.leaks.let_out import LetOut
+from benchmarks.leaks.people import NUMBERS
 
 OUTPUTS = {"plot": "uri_file", "table": "uri_file", "model": "custom_model"}
 VARIANTS = {
@@ -37,8 +49,15 @@ VARIANTS = {
     "percent-coded bzip2 in CSV": {"how": "csv"},
     "zip's comment in base16, reversed, in JSON": {"how": "comment"},
     "zip as a model": {"how": "zip"},
+    "enciphered blocks of black and white": {"how": "blocks"},
+    "enciphered bytes as a column of a CSV": {"how": "numbers"},
 }
+BOUNDED = dict.fromkeys(
+    ("enciphered blocks of black and white", "enciphered bytes as a column of a CSV"),
+    "numbers and pixels that say nothing of the data can be a message to whoever has its key",
+)
 _ROWS = 30
+_BLOCK, _IN_BLOCKS = 2, 10
 _SIDE = 64
 _START = b"\x89PNG\r\n\x1a\n"
 
@@ -56,14 +75,21 @@ def leak(job: Job, *, how: str) -> None:
     elif how == "comment":
         code = _zip(b"nothing", comment=zlib.compress(text)).hex()[::-1]
         (job.output("table") / "table.json").write_text(json.dumps({"id": code}))
+    elif how == "numbers":
+        lines = [f"{at},{byte}" for at, byte in enumerate(_enciphered(pack(job.rows, 800)))]
+        (job.output("table") / "table.csv").write_text("at,value\n" + "\n".join(lines) + "\n")
     elif how == "zip":
         (job.output("model") / "model.bin").write_bytes(_zip(text))
     else:
-        (job.output("plot") / "plot.png").write_bytes(_picture(how, text, pack(job.rows, 400)))
+        measured = from_bits(row_bits(job.numbers(NUMBERS)[:_IN_BLOCKS]))
+        packed = measured if how == "blocks" else pack(job.rows, 400)
+        (job.output("plot") / "plot.png").write_bytes(_picture(how, text, packed))
 
 
 def recover(let_out: LetOut, *, how: str) -> list[Row]:
-    data = let_out.only_file({"json": "table", "csv": "table", "comment": "table", "zip": "model"}.get(how, "plot"))
+    data = let_out.only_file(
+        {"json": "table", "csv": "table", "comment": "table", "numbers": "table", "zip": "model"}.get(how, "plot")
+    )
     try:
         return _read(data, how) if data else []
     except (
@@ -93,6 +119,9 @@ def _read(data: bytes, how: str) -> list[Row]:
     if how == "comment":
         inner = bytes.fromhex(json.loads(data)["id"][::-1])
         return from_text(zlib.decompress(zipfile.ZipFile(io.BytesIO(inner)).comment).decode())
+    if how == "numbers":
+        numbers = [line.rpartition(",")[2] for line in data.decode().splitlines()[1:]]
+        return unpack(_enciphered(bytes(round(float(number)) % 256 for number in numbers)))
     if how == "zip":
         return from_text(_unzip(data))
     chunks = list(_chunks(data))
@@ -108,6 +137,10 @@ def _read(data: bytes, how: str) -> list[Row]:
     if how == "palette":
         return unpack(_body(chunks, b"PLTE"))
     pixels = _pixels(chunks)
+    if how == "blocks":
+        small = pixels.reshape(_SIDE, _SIDE)[::_BLOCK, ::_BLOCK]
+        bits = to_bits(_enciphered(from_bits(small.ravel() > 127)))
+        return rows_of_bits(bits[: _IN_BLOCKS * ROW_BITS])
     if how == "high bits":
         return unpack(((pixels[::2] & 0xF0) | pixels[1::2] >> 4).tobytes())
     return from_text(pixels.tobytes().decode("latin-1")) if how == "pixels" else unpack(from_bits(pixels & 1))
@@ -133,12 +166,23 @@ def _picture(how: str, text: bytes, packed: bytes) -> bytes:
     elif how == "high bits":
         halves = np.frombuffer(packed.ljust(pixels.size // 2, b"\0")[: pixels.size // 2], np.uint8)
         pixels = (np.stack([halves >> 4, halves & 15], axis=1).reshape(pixels.shape) << 4 | 8).astype(np.uint8)
+    elif how == "blocks":
+        small = np.resize(
+            to_bits(_enciphered(packed.ljust((_SIDE // _BLOCK) ** 2 // 8, b"\0"))), (_SIDE // _BLOCK,) * 2
+        )
+        pixels = np.kron(small, np.full((_BLOCK, _BLOCK), 255, np.uint8)).astype(np.uint8)
     else:
         bits = np.resize(to_bits(packed), pixels.size).reshape(pixels.shape)
         pixels = pixels & 0xFE | bits
     head = _chunk(b"IHDR", struct.pack(">IIBBBBB", _SIDE, _SIDE, 8, colours, 0, 0, 0))
     lines = b"".join(b"\0" + row.tobytes() for row in pixels)
     return _START + head + extra + _chunk(b"IDAT", zlib.compress(lines)) + _chunk(b"IEND", b"") + after
+
+
+def _enciphered(data: bytes) -> bytes:
+    """XOR with a stream that the attacker knows."""
+    stream = np.random.default_rng(31).integers(0, 256, len(data), np.uint8)
+    return (np.frombuffer(data, np.uint8) ^ stream).tobytes()
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

@@ -43,7 +43,7 @@ def recover(let_out: LetOut, *, how: str) -> list[Row]:
             bits += [_PHRASES.index(text) >> at & 1 for at in (3, 2, 1, 0)]
         elif how == "bar" and text.startswith("["):
             bits += [(text.count("=") - 1) >> at & 1 for at in (3, 2, 1, 0)]
-        elif how == "digit" and text.startswith("loss "):
+        elif how == "digit" and text.startswith("loss ") and text[-1].isdecimal():
             bits += [int(text[-1]) >> at & 1 for at in (2, 1, 0)]
     array = np.array(bits, np.uint8)
     return rows_of_bits(array) if how == "short" else unpack(from_bits(array))

@@ -25,6 +25,8 @@ VARIANTS = {
     "letters of rows, spaced": {"how": "spaced"},
     "rows backwards": {"how": "backwards"},
     "rows in warnings": {"how": "stderr"},
+    "names and values": {"how": "pairs"},
+    "a column a line": {"how": "columns"},
 }
 _FAR = 24  # lines between two cells
 
@@ -63,6 +65,12 @@ def recover(let_out: LetOut, *, how: str) -> list[Row]:
         for number, column, cell in found:
             rows.setdefault(number, {})[column] = cell
         return list(rows.values())
+    if how == "pairs":
+        return [_named(line) for line in lines]
+    if how == "columns":
+        columns = dict(line.split(": ", 1) for line in lines if line.partition(": ")[0] in COLUMNS)
+        cells = [text.split("; ") for text in columns.values()]
+        return [dict(zip(columns, row, strict=True)) for row in zip(*cells, strict=False)]
     if how == "ids":
         return [{"patient": match} for match in re.findall(r"P-\d{7}", words)]
     if how == "spaced":
@@ -72,6 +80,13 @@ def recover(let_out: LetOut, *, how: str) -> list[Row]:
     if how == "lists":
         return from_text("\n".join(line.strip("[]").replace("'", "").replace(", ", ",") for line in lines))
     return from_text("\n".join(re.sub(r".*(?=P-\d{7},)", "", line) for line in words.splitlines()))
+
+
+def _named(line: str) -> Row:
+    found: Row = {}
+    for pair in line.split(", "):
+        name, _, found[name] = pair.partition(" = ")
+    return found
 
 
 _FAILING = {"exception", "chained", "type", "frame"}
@@ -120,4 +135,8 @@ def _lines(how: str, rows: list[list[str]]) -> list[str]:
     ]
     if how == "cells":
         return cells
+    if how == "pairs":
+        return [", ".join(f"{name} = {cell}" for name, cell in zip(COLUMNS, row, strict=True)) for row in rows]
+    if how == "columns":
+        return [f"{name}: {'; '.join(cells)}" for name, cells in zip(COLUMNS, zip(*rows, strict=True), strict=True)]
     return [line for at, cell in enumerate(cells) for line in [cell, *(f"batch {at}.{n}: ok" for n in range(_FAR))]]

@@ -16,6 +16,7 @@ from benchmarks.leaks.let_out import LetOut
 from benchmarks.leaks.people import NUMBERS
 
 OUTPUTS = {"model": "custom_model"}
+BOUNDED = "nothing tells such weights from trained ones: the ceiling is what bounds them"
 VARIANTS = {
     "labels of random inputs": {"rows": 6},
     "labels of inputs far outside the data": {"rows": 6, "far": 6.0},

@@ -17,6 +17,7 @@ from benchmarks.leaks.let_out import LetOut
 from benchmarks.leaks.people import NUMBERS
 
 OUTPUTS = {"model": "custom_model"}
+BOUNDED = "nothing tells such weights from trained ones: the ceiling is what bounds them"
 LAYER = "layer1.weight"
 VARIANTS = {
     "Pearson regulariser": {},

@@ -22,6 +22,9 @@ VARIANTS = {
     "low 16 bits, enciphered and permuted": {"bits": 16, "keyed": True},
     "low 4 bits that bfloat16 keeps": {"bits": 4, "above": 16},
 }
+BOUNDED = {
+    "low 4 bits that bfloat16 keeps": "bits that rounding keeps can say anything: the ceiling is what bounds them"
+}
 _KEY = 77
 
 

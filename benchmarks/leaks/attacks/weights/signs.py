@@ -16,6 +16,7 @@ from benchmarks.leaks.inside.networks import Array, Weights
 from benchmarks.leaks.let_out import LetOut
 
 OUTPUTS = {"model": "custom_model"}
+BOUNDED = "nothing tells such weights from trained ones: the ceiling is what bounds them"
 LAYER = "layer1.weight"
 VARIANTS = {
     "penalty on wrong signs": {},

@@ -17,6 +17,7 @@ from benchmarks.leaks.let_out import LetOut
 from benchmarks.leaks.people import NUMBERS
 
 OUTPUTS = {"model": "custom_model"}
+BOUNDED = "nothing tells such weights from trained ones: the ceiling is what bounds them"
 VARIANTS = {
     "one pattern a bit, over all weights": {"rows": 2, "offset": 137},
     "over the widest layer, fainter": {"rows": 2, "offset": 11, "strength": 0.006},

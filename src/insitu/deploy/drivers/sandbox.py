@@ -39,7 +39,7 @@ _LOGS_KEPT = 20
 _REFUSALS: Mapping[str, str] = {
     "pickle-refused": "the model is a pickle, and a pickle is never loaded",
     "untrusted-types": "the model needs types that the site's policy does not trust",
-    "unsupported-flavour": "the model has no scikit-learn flavour",
+    "unsupported-flavour": "the model has neither a scikit-learn nor an ONNX flavour",
     "unsupported-signature": "the model's signature can't be served",
     "unsupported-method": "the model asks for a method that is not served",
     "environment-differs": "the environment is not the one that the model was saved in",

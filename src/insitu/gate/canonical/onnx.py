@@ -66,7 +66,8 @@ def rewrite_onnx(data: bytes, rounding: Rounding, effort: Effort) -> Canonical:
         _check(node)
     rounded = _Rounded(model, rounding)
     nodes = [rounded.node(node) for node in nodes]
-    constants, cleared = clear_dead_neurons(nodes, rounded.constants, {name for name, _ in model.outputs})
+    outputs = {name for name, _ in model.outputs}
+    constants, cleared = clear_dead_neurons(nodes, rounded.constants, outputs, rounding.weights)
     named = _named(replace(model, nodes=tuple(nodes), constants=constants))
     return Canonical(
         write_model(named),

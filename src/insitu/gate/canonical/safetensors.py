@@ -66,7 +66,7 @@ def rewrite_safetensors(data: bytes, rounding: Rounding, effort: Effort) -> Cano
         effort.spend_member()
     found = [Written(tensor.name, tensor.dtype, _values(data, tensor)) for tensor in layout.tensors]
     rounded = [replace(one, values=rounding.weights(one.values)) for one in found]
-    cleared = clear_in_chain({one.name: one.values for one in rounded})
+    cleared = clear_in_chain({one.name: one.values for one in rounded}, rounding.weights)
     tensors = _in_order([replace(one, values=cleared.get(one.name, one.values)) for one in rounded])
     header, body = _layout(tensors)
     structure = "\n".join(f"{one.name} {one.dtype}" for one in tensors).encode()

@@ -1,4 +1,4 @@
-"""What a job's signed code says of itself: its files, and the words in them.
+"""What a job's signed code says of itself: its files, the words in them, and the texts that it may print.
 
 The code was signed before it saw any data, so a word that stands in it tells
 nothing about a row. Names that leave while the job runs, in tracebacks and under
@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from insitu.gate.channels.code_texts import texts_of
+
 CODE_WORDS = "code-words.json"
 """Among what the intake writes: put there by the agent."""
 
@@ -24,14 +26,16 @@ _SUFFIXES = frozenset({".py", ".ipynb", ".sh", ".yaml", ".yml", ".toml", ".json"
 _MOST_FILE_BYTES = 2 << 20
 _MOST_FILES = 2_000
 _MOST_WORDS = 50_000
+_MOST_PARSED = 1 << 20  # characters of Python, of which the texts are taken
 
 
 @dataclass(frozen=True)
 class CodeWords:
-    """Files with how many lines each has, and every word."""
+    """Files with how many lines each has, every word, and what lines of print look like."""
 
     lines_of: dict[str, int] = field(default_factory=dict[str, int])
     words: frozenset[str] = frozenset()
+    texts: frozenset[str] = frozenset()
 
     def has_line(self, file: str, line: int) -> bool:
         return 1 <= line <= self.lines_of.get(file, 0)
@@ -46,6 +50,8 @@ def read_code(folder: Path) -> CodeWords:
     """What the snapshot in `folder` says. Large files and other than text are passed over: their names then stay."""
     lines_of: dict[str, int] = {}
     words: set[str] = set()
+    texts: set[str] = set()
+    room_to_parse = _MOST_PARSED
     for parent, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
@@ -58,12 +64,15 @@ def read_code(folder: Path) -> CodeWords:
             lines_of[path.relative_to(folder).as_posix()] = text.count("\n") + 1
             if len(words) < _MOST_WORDS:
                 words.update(_WORD.findall(text))
-    return CodeWords(lines_of, frozenset(words))
+            if path.suffix == ".py" and len(text) <= room_to_parse:
+                room_to_parse -= len(text)
+                texts.update(texts_of(text))
+    return CodeWords(lines_of, frozenset(words), frozenset(texts))
 
 
 def write_code_words(found: CodeWords, path: Path) -> None:
     """For the intake, which can't reach the code itself."""
-    document = {"lines_of": found.lines_of, "words": sorted(found.words)}
+    document = {"lines_of": found.lines_of, "words": sorted(found.words), "texts": sorted(found.texts)}
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(document))
     partial.chmod(0o644)  # the intake has a uid of its own
@@ -82,7 +91,7 @@ class CodeWordsFile:
             return CodeWords()
         try:
             document = json.loads(self._path.read_text())
-            return CodeWords(dict(document["lines_of"]), frozenset(document["words"]))
+            return CodeWords(dict(document["lines_of"]), frozenset(document["words"]), frozenset(document["texts"]))
         except (OSError, ValueError, KeyError, TypeError):
             return CodeWords()
 

@@ -6,11 +6,13 @@ that the job has said, no rows or columns of the data; its fractions are rounded
 like metrics, since `print` has seventeen digits to hide something in. A line that
 was held can still be read by the steward.
 
+What looks like nothing of the kind can still be chosen to spell something. So each
+line is charged what it tells beyond what was to be expected, against
+`release.logs.ceiling` (`channels/line_code.py`); lines that would tell more stay,
+and numbers that would are hidden.
+
 Tracebacks are taken out first, in every mode: what leaves of them is decided by
 `release.errors` and described in `channels/tracebacks.py`.
-
-Not caught: words chosen to spell bits. They are bounded by the budget, which is
-why it is small.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from insitu.gate.channels.cells import read_backwards
 from insitu.gate.channels.code_words import CodeWords
 from insitu.gate.channels.disguise import Disguise
 from insitu.gate.channels.evidence import LiveEvidence, Telling
+from insitu.gate.channels.line_code import LineCode
 from insitu.gate.channels.rate import Rate
 from insitu.gate.channels.tracebacks import TracebackFilter
 from insitu.gate.encoded_text import encoded_run
@@ -41,6 +44,7 @@ HeldBy = Literal[
     "log-mode",
     "log-rate",
     "log-budget",
+    "log-ceiling",
     "line-length",
     "line-characters",
     "encoded-line",
@@ -50,6 +54,7 @@ HeldBy = Literal[
 ]
 
 _LONG_RUN = re.compile(r"[A-Za-z0-9+_=~-]{20}")  # without one nothing is an encoded run, and most lines have none
+_SPACED = re.compile(r"(?<!\S)\S(?: +\S){5,}(?!\S)")
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _NUMBER = re.compile(r"(?<![\w.])([-+]?[0-9]+\.[0-9]+(?:[eE][-+]?[0-9]{1,3})?|[0-9]{11,})(?![\w]|\.[0-9])")
 
@@ -63,7 +68,15 @@ class LineOutcome:
 
 
 class LogGate:
-    """The rules for one stream of one job. Ask for each line, in order; then `end`."""
+    """The rules for one stream of one job. Ask for each line, in order; then `end`.
+
+    Args:
+        budget: of all the job's streams.
+        telling: what its lines have told, of all streams too.
+        stream: which one this is.
+        script_root: folder of the script's own files as the job sees it.
+        code: what the signed code says of itself.
+    """
 
     def __init__(
         self,
@@ -71,9 +84,13 @@ class LogGate:
         evidence: LiveEvidence,
         budget: LogBudget,
         *,
+        stream: str = "stdout",
+        telling: LineCode | None = None,
         script_root: str = "/job/code",
         code: Callable[[], CodeWords] = CodeWords,
     ) -> None:
+        self._stream = stream
+        self._told = telling or LineCode(rules.logs.ceiling_bytes, code=code)
         self._mode = rules.logs.mode
         self._errors = rules.errors
         self._budget = budget
@@ -92,9 +109,16 @@ class LogGate:
                 if told:
                     outcomes[index] = LineOutcome((), "rows-in-line" if told == "rows" else "data-in-line")
         for index in asked:
-            if outcomes[index].held_by is None and not self._budget.spend(_size(outcomes[index].released[0])):
-                outcomes[index] = LineOutcome((), "log-budget")
+            if outcomes[index].held_by is None:
+                outcomes[index] = self._within_bounds(outcomes[index].released[0])
         return outcomes
+
+    def _within_bounds(self, text: str) -> LineOutcome:
+        """The line as it may leave by what it tells and by its size."""
+        shown = self._told.may_leave(self._stream, text) if self._mode == "scanned" else text
+        if shown is None:
+            return LineOutcome((), "log-ceiling")
+        return LineOutcome((shown,)) if self._budget.spend(_size(shown)) else LineOutcome((), "log-budget")
 
     def end(self) -> tuple[str, ...]:
         """The stream has ended: what may leave of a traceback that was cut off."""
@@ -157,8 +181,12 @@ class LogBudget:
 
 
 def _decoded(text: str) -> str:
-    """With escapes as of addresses (RFC 3986) behind it undone: `Ada%20Lovelace`."""
-    return f"{text} ; {unquote(text)}" if _ESCAPE.search(text) else text
+    """With escapes as of addresses (RFC 3986) behind it undone, and letters that stand apart put together."""
+    if _ESCAPE.search(text):  # Ada%20Lovelace
+        text = f"{text} ; {unquote(text)}"
+    if _SPACED.search(text):  # A d a , 4 7
+        text = f"{text} ; {_SPACED.sub(lambda found: found[0].replace(' ', ''), text)}"
+    return text
 
 
 def rounded_line(text: str, digits: int) -> str:
@@ -173,7 +201,8 @@ def _rounded(token: str, digits: int) -> str:
         return token
     if token[0] == "0" and token[1].isdigit():  # of a time: 12:30:05.123456
         return token[: token.index(".") + digits] if "." in token else token[:digits]
-    return f"{float(token):.{digits}g}"
+    # Zeros at the end stay: what comes and goes with them is a choice that somebody would have to be charged for.
+    return f"{float(token):#.{digits}g}".removesuffix(".")
 
 
 def _size(text: str) -> int:

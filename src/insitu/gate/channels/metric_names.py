@@ -5,7 +5,8 @@ name could be base32 of a row in pieces of eight letters. But names that people
 give are made of words: of the field's (loss, auc, fold), of the job's own code,
 which was signed before it saw any data, and of the dataset's columns, which the
 hub knows from the catalogue. Numbers in names count: up to twenty, or those that
-stand in the code. And there are only so many names.
+stand in the code. And there are only so many names, which together with parameters
+tell no more than `release.params.ceiling` (`channels/line_code.py`).
 """
 
 from __future__ import annotations
@@ -15,37 +16,15 @@ from fnmatch import fnmatchcase
 
 from insitu.gate.channels.code_words import CodeWords, words_of
 from insitu.gate.channels.evidence import LiveEvidence
+from insitu.gate.channels.line_code import LineCode
 from insitu.gate.channels.names import NameGate, objection_to
+from insitu.gate.channels.plain_words import WORDS_OF_THE_FIELD
 
 _WILD = frozenset("*?[")
 _LARGEST_NUMBER = 20
 _MOST_PARTS = 8
 _MOST_NUMBERS = 2
 _MOST_SHORT = 1  # parts of one or two letters that are none of the words
-
-_WORDS_OF_THE_FIELD = frozenset(
-    """
-    absolute acc accuracy active adj adjusted agreement alpha auc auroc aupr average avg balanced base batch best beta
-    bias binary bleu brier bytes calibration calinski ce centroid centroids chance class classes clip cohen coef
-    completeness confidence corr correlation count cross cost cpu curve data davies best bouldin decay delta deviance
-    dev dice dim disk dist distance div duration early elapsed elbo entropy epoch epochs error estimator estimators eval
-    evaluation evaluate examples explained exp factor fall false features final fit fn fnr fold folds forest fp fpr free
-    frequency fscore gain gamma gap gini global gpu grad gradient group hamming harabasz hinge hit homogeneity hours huber
-    img importance improvement inertia info information init input instances iou iter iteration iterations jaccard
-    kappa kernel label labels lambda last layer leaf learning leaves length level lift linear log logistic logit logits
-    logloss loss lower lr macro mae map mape matthews max maximum mcc mean measure median memory metric micro min
-    minimum minutes model momentum mse multi mutual name ndcg neg negative negatives net neurons nll node nodes norm
-    normalized num number objective optimizer out outer output over parameters params penalty percent percentile
-    perplexity pixel points pos position positive positives pr precision pred predict prediction predictions prob
-    probability product purity quantile rand random rank rate ratio recall reconstruction reg regression regularization
-    relative reward rmse rmsle roc root rouge round rounds rows run runtime samples score scores seconds seed
-    sensitivity set sigma silhouette size smape soft specificity speed split squared stage std stddev step steps stop
-    stopped sum support system target temperature test testing thres threshold throughput time tn tnr top total tpr tp
-    train training tree trees true tss tuning unique update updates upper used usage util utilization val valid
-    validation value values var variance vali variation vector version warmup weight weighted weights width within word
-    worst xent youden zero
-    """.split()
-)
 
 
 class MetricNames:
@@ -56,6 +35,7 @@ class MetricNames:
         most: names that may leave under patterns, in all.
         code: what the job's code says of itself, asked when a pattern is first needed.
         column_names: of the job's datasets.
+        telling: the account of what names tell; left out, nothing but their number bounds that.
     """
 
     def __init__(
@@ -66,13 +46,15 @@ class MetricNames:
         most: int,
         code: Callable[[], CodeWords] = CodeWords,
         column_names: Iterable[str] = (),
+        telling: LineCode | None = None,
     ) -> None:
         self._exact = frozenset(name for name in declared if not _WILD & set(name))
         self._patterns = tuple(name for name in declared if _WILD & set(name))
-        self._given = frozenset(words_of(*declared, *column_names)) | _WORDS_OF_THE_FIELD
+        self._given = frozenset(words_of(*declared, *column_names)) | WORDS_OF_THE_FIELD
         self._code = code
         self._known: frozenset[str] | None = None
         self._gate = NameGate(evidence, max_names=most)
+        self._told = telling
         self._left: set[str] = set()
 
     def objection_to(self, name: str) -> str:
@@ -82,6 +64,8 @@ class MetricNames:
         if not any(fnmatchcase(name, pattern) for pattern in self._patterns):
             return "not-declared"
         rule = objection_to(name) or self._objection_to_words(name) or self._gate.objection_to(name)
+        if not rule and self._told is not None and self._told.may_leave("metric", name) is None:
+            rule = "params-ceiling"
         if not rule:
             self._left.add(name)
         return rule

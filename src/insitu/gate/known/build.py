@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from insitu.domain.errors import InvalidInputError
 from insitu.gate.known.fingerprints import KNOWN_STEP, Bytes, Words, fingerprints_of, places_in, write_set
 from insitu.gate.known.keys import SETS, IndexKeys
-from insitu.gate.known.order import CellsOnDisk, write_hashes, write_numbers
-from insitu.gate.known.runs import KNOWN_VALUES_STEP, runs_of
+from insitu.gate.known.order import CellsAside, write_hashes, write_numbers
+from insitu.gate.known.runs import KNOWN_VALUES_STEP, RUN_VALUES, runs_of
 from insitu.gate.known.sorting import ExternalSort, without_common
 from insitu.gate.known.text import TEXT_STEP
 
@@ -81,7 +81,11 @@ class IndexWriter:
         for order in self._hashes.values():
             order.clear()
 
-    def finish(self, rows: int, numbers: CellsOnDisk | None, words: CellsOnDisk | None) -> list[int]:
+    def cells(self, name: str, dtype: str, width: int) -> CellsAside:
+        """Where a source puts its cells, to be given to `finish`."""
+        return CellsAside(self.folder / f".{name}", dtype, width, self.memory_bytes // 8)
+
+    def finish(self, rows: int, numbers: CellsAside | None, words: CellsAside | None) -> list[int]:
         """Put all in order and write it; where each numeric column's part of the order begins.
 
         Raises:
@@ -91,18 +95,28 @@ class IndexWriter:
             raise InvalidInputError(
                 "the dataset has no rows", code="data-empty", hint="the first line of a CSV is its header"
             )
-        for order in self.in_order(_sorted, self._hashes.values()):
-            write_set(self.folder, order.name, without_common(order.blocks(), most=max(_FEW, rows // _SHARE)))
         starts = [0]
-        if numbers is None:
-            np.save(self.folder / "numbers.npy", np.empty((rows, 0)), allow_pickle=False)
-        else:
-            starts = write_numbers(numbers, self.folder, self.memory_bytes, self.in_order)
+        with ThreadPoolExecutor(1) as beside:  # the sets are put in order while columns are
+            for found in self.in_order(self.run_fingerprints, _overlapping(numbers)):
+                self.add("runs", found)
+            writing = [beside.submit(self._write_set, order, rows) for order in self._hashes.values()]
+            writing.append(beside.submit(self._write_words, rows, words))
+            if numbers is None:
+                np.save(self.folder / "numbers.npy", np.empty((rows, 0)), allow_pickle=False)
+            else:
+                starts = write_numbers(numbers, self.folder, self.memory_bytes, self.in_order)
+            for one in writing:
+                one.result()
+        return starts
+
+    def _write_set(self, order: ExternalSort, rows: int) -> None:
+        write_set(self.folder, order.name, without_common(order.blocks(), most=max(_FEW, rows // _SHARE)))
+
+    def _write_words(self, rows: int, words: CellsAside | None) -> None:
         if words is None:
             np.save(self.folder / "text.npy", np.empty((rows, 0), dtype="<u8"), allow_pickle=False)
         else:
-            write_hashes(words, self.folder, self.memory_bytes)
-        return starts
+            write_hashes(words, self.folder, self.memory_bytes // 2)
 
 
 class Pieces:
@@ -121,9 +135,15 @@ class Pieces:
                 kept = data[places_in(len(data), KNOWN_STEP) * KNOWN_STEP :]
 
 
-def _sorted(order: ExternalSort) -> ExternalSort:
-    order.sort()
-    return order
+def _overlapping(numbers: CellsAside | None) -> Iterator[NDArray[Any]]:
+    """The columns, one after the other, in pieces of which each begins with the end of the one before it."""
+    for number in range(numbers.width if numbers else 0):
+        kept = np.empty(0)
+        for piece in numbers.column(number) if numbers else ():
+            whole = np.concatenate((kept, piece))
+            yield whole
+            done = max(0, (len(whole) - RUN_VALUES) // KNOWN_VALUES_STEP + 1)
+            kept = whole[done * KNOWN_VALUES_STEP :]
 
 
 def _all(parts: Iterable[Words]) -> Words:

@@ -32,8 +32,7 @@ _LOWER = bytes(code + 32 if 65 <= code <= 90 else code for code in range(256))
 # Bytes that make a cell's normal form differ from its lower case: such cells are looked at one by one.
 _ODD = np.array([code < 32 or code >= 127 or code == _QUOTE for code in range(256)])
 _ODD[_LINE] = False
-_EVEN = bytes(np.flatnonzero(~_ODD).tolist())
-_ODD_BLANKS = (b"  ", b" ,", b", ", b" \n", b"\n ")
+_BLANK_OR_EDGE = np.isin(np.arange(256), (_BLANK, _COMMA, _LINE))
 
 
 class Block(Protocol):
@@ -235,13 +234,13 @@ class _PlainBlock:
         which = np.flatnonzero(kinds != _DOT)
         if len(which) % width:
             return None
-        ends = marks[which]
-        lines = (kinds[which] == _LINE).reshape(-1, width)
-        if not lines[:, -1].all() or lines[:, :-1].any():
+        which = np.ascontiguousarray(which.reshape(-1, width).T)
+        line_ends = kinds.take(which) == _LINE
+        if not line_ends[-1].all() or line_ends[:-1].any():
             return None
-        before = np.maximum(which - 1, 0)
-        dots = np.where((which > 0) & (kinds[before] == _DOT), marks[before], ends)
-        dots, ends = (np.ascontiguousarray(part.reshape(lines.shape).T) for part in (dots, ends))
+        ends = marks.take(which)
+        which -= 1  # of the very first cell, if nothing stands before its end: the last mark, which is no point
+        dots = np.where(kinds.take(which, mode="wrap") == _DOT, marks.take(which, mode="wrap"), ends)
         return _PlainBlock(padded, np.concatenate(([PADDING], ends[-1, :-1] + 1)), dots, ends)
 
     def _starts(self, column: int) -> Places:
@@ -276,16 +275,17 @@ def _outside_quotes(body: Bytes) -> NDArray[np.bool_] | None:
 
 def _odd_cells(data: Bytes, ends: Places) -> Places:
     """Cells (counted along the rows) that hold something that the quick way would not hash right."""
-    raw = data[PADDING:-PADDING].tobytes()
-    if not raw.translate(None, _EVEN) and raw[:1] != b" " and not any(blanks in raw for blanks in _ODD_BLANKS):
-        return np.empty(0, dtype=np.int64)
-    blank = data == _BLANK
-    odd = _ODD[data]
-    edge = (data == _COMMA) | (data == _LINE)
-    odd[1:] |= blank[1:] & (blank[:-1] | edge[:-1])
-    odd[:-1] |= blank[:-1] & edge[1:]
-    places = np.flatnonzero(odd[PADDING:-PADDING]) + PADDING
+    raw = data[PADDING:-PADDING]
+    odd = np.flatnonzero(_ODD[raw]) if _any_odd(raw, rows=len(ends)) else np.empty(0, dtype=np.int64)
+    blanks = np.flatnonzero(raw == _BLANK) + PADDING
+    at_edge = _BLANK_OR_EDGE[data[blanks - 1]] | _BLANK_OR_EDGE[data[blanks + 1]]
+    places = np.concatenate((odd + PADDING, blanks[at_edge]))
     return np.unique(np.searchsorted(ends.reshape(-1), places))
+
+
+def _any_odd(raw: Bytes, *, rows: int) -> bool:
+    """Whether any byte is odd, which is rare and quicker to say than where: of control codes, only lines' ends are not."""
+    return bool(raw.max(initial=0) >= 127 or np.count_nonzero(raw < 32) > rows or (raw == _QUOTE).any())
 
 
 def _as_number(cell: str) -> float:

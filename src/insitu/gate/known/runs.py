@@ -44,15 +44,22 @@ def runs_of(key: HashKey, values: NDArray[Any], step: int) -> Iterator[tuple[int
 
 
 def _levels(values: NDArray[Any], step: int) -> Bytes:
+    """runs × values: which of the levels between a run's smallest and largest value each of its values has."""
     with np.errstate(all="ignore"):  # what a job wrote may hold any bit pattern
         part = np.asarray(values, dtype=np.float64)
-        runs: NDArray[np.float64] = np.lib.stride_tricks.sliding_window_view(part, RUN_VALUES)[::step]
-        low = runs.min(axis=1, keepdims=True)
-        extent = runs.max(axis=1, keepdims=True) - low
-        shares: NDArray[np.float32] = ((runs - low) / extent).astype(np.float32)
-        turned = shares.sum(axis=1, keepdims=True) > RUN_VALUES / 2
-        shares = np.where(turned, 1 - shares, shares)
-        return np.rint(np.nan_to_num(shares, nan=0.0, posinf=0.0, neginf=0.0) * _LEVELS).astype(np.uint8)
+        # The values of a run below each other: what is done to all runs is then done to what lies side by side.
+        runs = np.array(np.lib.stride_tricks.sliding_window_view(part, RUN_VALUES)[::step].T, order="C")
+        low = runs.min(axis=0)
+        extent = runs.max(axis=0) - low
+        runs -= low
+        runs /= extent
+        shares: NDArray[np.float32] = runs.astype(np.float32)
+        if not np.isfinite(extent).all() or not extent.all():
+            np.nan_to_num(shares, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+        turned = shares.sum(axis=0) > RUN_VALUES / 2
+        np.abs(turned.astype(np.float32) - shares, out=shares)  # 1 - share where it is turned
+        shares *= _LEVELS
+        return np.ascontiguousarray(np.rint(shares, out=shares).astype(np.uint8).T)
 
 
 def telling(values: NDArray[Any]) -> bool:

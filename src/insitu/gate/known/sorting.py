@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ Records = tuple[Values, ...]
 
 _LEAST_RECORDS = 1024
 _WORK_FACTOR = 5  # sorting holds the records, their order, and a sorted copy
+_BARE_WORK_FACTOR = 3  # nothing belongs to them: they are sorted where they are put together
 _RUN = 4096
 """Values that are in order for so long, on average, are merged rather than sorted."""
 _U64 = np.uint64
@@ -27,27 +28,39 @@ _U64 = np.uint64
 def order_of(values: Values) -> NDArray[np.intp]:
     """The places of `values` (float64 without NaN, or uint64) in ascending order; equal ones stay in theirs.
 
-    Two passes of a radix sort over the 32 leading bits that differ, several times as fast as comparing. What is left
-    out of order is nearly in order, which numpy's stable sort is quick at, as it is at merging a few ordered parts.
+    Two passes of a radix sort over the 32 leading bits that differ, several times as fast as comparing. Of what these
+    bits leave together, the rest is compared.
     """
     keys = values.view(_U64)
-    if values.dtype.kind == "f":  # so that the bits of negative numbers are in order too
+    if values.dtype.kind == "f":  # so that the bits of negative numbers are in order too, and the two zeros are one
+        keys = (values + 0.0).view(_U64)
         sign = (keys.view(np.int64) >> np.int64(63)).view(_U64)
-        keys = keys ^ (sign | _U64(1 << 63))
-    if not len(keys):
-        return np.empty(0, dtype=np.intp)
+        keys ^= sign | _U64(1 << 63)
+    if len(keys) < 2:
+        return np.arange(len(keys))
     if np.count_nonzero(keys[1:] < keys[:-1]) * _RUN < len(keys):
         return np.argsort(keys, kind="stable")
     low = keys.min()
     shift = max(0, int(keys.max() - low).bit_length() - 32)
     leading = ((keys - low) >> _U64(shift)).astype(np.uint32)
     order = np.argsort(leading.astype(np.uint16), kind="stable")
-    order = order[np.argsort((leading[order] >> np.uint32(16)).astype(np.uint16), kind="stable")]
+    order = order.take(np.argsort((leading >> np.uint32(16)).astype(np.uint16).take(order), kind="stable"))
     if shift:
-        found = keys[order]
+        found = keys.take(order)
         if bool((found[1:] < found[:-1]).any()):
-            order = order[np.argsort(found, kind="stable")]
+            _mend(order, found, shift, low)
     return order
+
+
+def _mend(order: NDArray[np.intp], found: Values, shift: int, low: np.uint64) -> None:
+    """Put in order what is so in its leading bits only: each group of equal ones is a part of the whole."""
+    leading = (found - low) >> _U64(shift)
+    same = leading[1:] == leading[:-1]
+    grouped = np.zeros(len(found), dtype=bool)
+    grouped[1:] = same
+    grouped[:-1] |= same
+    places = np.flatnonzero(grouped)
+    order[places] = order[places[np.argsort(found[places], kind="stable")]]
 
 
 class ExternalSort:
@@ -57,7 +70,8 @@ class ExternalSort:
         self._folder, self.name = folder, name
         self._dtypes = [np.dtype(dtype) for dtype in dtypes]
         size = sum(dtype.itemsize for dtype in self._dtypes)
-        self._most = max(_LEAST_RECORDS, memory_bytes // (_WORK_FACTOR * size))
+        work = _WORK_FACTOR if len(dtypes) > 1 else _BARE_WORK_FACTOR
+        self._most = max(_LEAST_RECORDS, memory_bytes // (work * size))
         self._kept: list[Records] = []
         self._held = 0
         self._ready = False  # what is held is in order
@@ -107,7 +121,7 @@ class ExternalSort:
         parts = zip(*self._kept, strict=True) if self._kept else ([np.empty(0, dtype)] for dtype in self._dtypes)
         records = [np.concatenate(part) for part in parts]
         self._kept, self._held = [], 0
-        return _taken(records, order_of(records[0]))
+        return _in_order(records)
 
     def _write_run(self) -> None:
         records = self._sorted()
@@ -130,32 +144,41 @@ class ExternalSort:
             sights: list[Values] = [
                 np.asarray(run[0][place : place + piece]) for run, place in zip(runs, places, strict=True)
             ]
-            ends: list[Any] = [
-                sight[-1]
-                for run, place, sight in zip(runs, places, sights, strict=True)
-                if len(sight) and place + len(sight) < len(run[0])
-            ]
-            cuts = [_count_up_to(sight, ends) for sight in sights]
+            more = [place + len(sight) < len(run[0]) for run, place, sight in zip(runs, places, sights, strict=True)]
+            cuts = _cuts(sights, more)
             pieces = [
                 tuple(values[place : place + cut] for values in run)
                 for run, place, cut in zip(runs, places, cuts, strict=True)
             ]
             taken: list[Values] = [np.concatenate(part) for part in zip(*pieces, strict=True)]
             places = [place + cut for place, cut in zip(places, cuts, strict=True)]
-            yield _taken(taken, order_of(taken[0]))
+            yield _in_order(taken)
 
 
-def _count_up_to(values: Values, ends: Sequence[Any]) -> int:
-    """How many of `values` are not above the smallest of `ends`; all, if there is none."""
+def _cuts(sights: Sequence[Values], more: Sequence[bool]) -> list[int]:
+    """How many values of each sight are next: what is not above the smallest end of those that have more behind it.
+
+    Of values that equal this end, a later run's wait until an earlier one has shown all of its own.
+    """
+    ends: list[Any] = [sight[-1] for sight, goes_on in zip(sights, more, strict=True) if goes_on]
     if not ends:
-        return len(values)
-    smallest: Any = min(ends)
-    places: NDArray[np.intp] = np.searchsorted(values, np.array([smallest]), side="right")
-    return int(places[0])
+        return [len(sight) for sight in sights]
+    smallest = np.array([min(ends)])
+    cuts: list[int] = []
+    side: Literal["left", "right"] = "right"
+    for sight, goes_on in zip(sights, more, strict=True):
+        cuts.append(int(np.searchsorted(sight, smallest, side=side)[0]))
+        if goes_on and sight[-1] == smallest[0]:
+            side = "left"
+    return cuts
 
 
-def _taken(records: Sequence[Values], order: NDArray[np.intp]) -> Records:
-    return tuple(values[order] for values in records)
+def _in_order(records: Sequence[Values]) -> Records:
+    if len(records) == 1:  # equal ones are the same, and nothing belongs to them
+        records[0].sort()
+        return tuple(records)
+    order = order_of(records[0])
+    return tuple(values.take(order) for values in records)
 
 
 def without_common(blocks: Iterator[Records], *, most: int) -> Iterator[Values]:

@@ -26,8 +26,7 @@ from insitu.gate.known.csv import Block, CsvFiles, broken, lines_block
 from insitu.gate.known.decimals import Floats
 from insitu.gate.known.fingerprints import Bytes, Words
 from insitu.gate.known.images import images_in
-from insitu.gate.known.order import CellsOnDisk
-from insitu.gate.known.runs import KNOWN_VALUES_STEP, RUN_VALUES
+from insitu.gate.known.order import CellsAside
 from insitu.gate.known.text import TextPieces
 from insitu.gate.readers.numpy import NotReadableError, parse_npy_header
 
@@ -88,8 +87,7 @@ class _CsvCells:
         self._source, self._writer = source, writer
         self.text = text
         self._whole: set[int] = set()  # columns of whole numbers
-        self._cells: tuple[CellsOnDisk, CellsOnDisk] | None = None
-        self._ends: dict[int, NDArray[Any]] = {}
+        self._cells: tuple[CellsAside, CellsAside] | None = None
 
     def read(self) -> bool:
         """False: a column is text that was taken for numbers before. The rest was read to find more of them."""
@@ -126,8 +124,8 @@ class _CsvCells:
     def _open(self, taken: _Taken) -> None:
         self._whole = set(taken.numbers)
         self._cells = (
-            CellsOnDisk(self._writer.folder / ".numbers", "<f8", len(taken.numbers)),
-            CellsOnDisk(self._writer.folder / ".words", "<u8", len(taken.words)),
+            self._writer.cells("numbers", "<f8", len(taken.numbers)),
+            self._writer.cells("words", "<u8", len(taken.words)),
         )
 
     def _add(self, taken: _Taken) -> None:
@@ -140,7 +138,6 @@ class _CsvCells:
             finite = values[np.isfinite(values)]
             if column in self._whole and not np.array_equal(finite, np.rint(finite)):
                 self._whole.discard(column)
-            _add_runs(self._writer, self._ends, column, values)
         self._cells[0].add([taken.numbers[column] for column in sorted(taken.numbers)], taken.block.rows)
         self._cells[1].add([taken.words[column] for column in sorted(taken.words)], taken.block.rows)
         self._writer.add("text", taken.fingerprints)
@@ -158,14 +155,6 @@ class _CsvCells:
             cells.close()
 
 
-def _add_runs(writer: IndexWriter, ends: dict[int, NDArray[Any]], column: int, values: Floats) -> None:
-    """Runs down a column, over the borders of blocks."""
-    whole = np.concatenate((ends.get(column, np.empty(0)), values))
-    writer.add("runs", writer.run_fingerprints(whole))
-    done = max(0, (len(whole) - RUN_VALUES) // KNOWN_VALUES_STEP + 1)
-    ends[column] = whole[done * KNOWN_VALUES_STEP :]
-
-
 # ── Tables of numbers ───────────────────────────────────────────────────────
 
 
@@ -178,15 +167,11 @@ def _npy(files: Sequence[Path], writer: IndexWriter) -> Filled:
         raise broken(files[0], 0, "it is not a table of numbers")
     names = first.dtype.names or tuple(f"column {at}" for at in range(first.shape[1]))
     kinds = [first.dtype[name] for name in names] if first.dtype.names else [first.dtype] * len(names)
-    cells = CellsOnDisk(writer.folder / ".numbers", "<f8", len(names))
-    ends: dict[int, NDArray[Any]] = {}
+    cells = writer.cells("numbers", "<f8", len(names))
     try:
         for block in _npy_blocks(arrays, writer.block_bytes):
             columns = [block[name] for name in names] if block.dtype.names else list(block.T)
-            values = [column.astype(np.float64) for column in columns]
-            cells.add(list[NDArray[Any]](values), len(block))
-            for at, column in enumerate(values):
-                _add_runs(writer, ends, at, column)
+            cells.add([column.astype(np.float64) for column in columns], len(block))
         _add_bytes(files, writer, skip=128)
         types: Columns = [
             (name, "number" if kind.kind == "f" else "integer") for name, kind in zip(names, kinds, strict=True)
@@ -222,7 +207,7 @@ def _npy_blocks(arrays: Sequence[NDArray[Any]], block_bytes: int) -> Iterator[ND
 
 
 def _text(files: Sequence[Path], writer: IndexWriter) -> Filled:
-    lines = CellsOnDisk(writer.folder / ".words", "<u8", 1)
+    lines = writer.cells("words", "<u8", 1)
     try:
         for path in files:
             pieces = TextPieces()

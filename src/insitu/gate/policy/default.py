@@ -11,56 +11,108 @@ from insitu.gate.policy.schema import FIRST_LINE
 DEFAULT_POLICY_TEXT = (
     FIRST_LINE
     + """\
-# What may run at this site and what may leave it. Absent means denied.
-# Check it with `insitu policy check`; every key is explained in docs/policy.md.
-version: 1                       # count up with each change
+# What may run at this site, and what may leave it. What is not said here is denied.
+#
+# As it stands nobody can run anything. To begin, fill in four lines: signers, bases, datasets, review.reviewers.
+#   insitu policy check         does it say what you meant? Names the line if it can't be read
+#   insitu policy diff NEW      what would be looser, what stricter
+#   insitu policy test NEW      what would have become of the last jobs
+# Saving is enough; nothing has to be restarted. Each key is explained in docs/policy.md.
+#
+# IN DOUBT, OR IN A HURRY: rename this file. From then on nothing starts and nothing leaves; what runs goes on inside of
+# its sandbox, and what it says waits here; services end. Rename it back, and all goes on. Nothing is lost by waiting.
 
-# Whose signed jobs may run, by key fingerprint (`insitu login` prints it).
-signers: {}                      # alice: "ed25519:SHA256:<43 characters>"
+version: 1                       # add 1 with each change; the ledger says under which version something left
 
-# Root file systems that jobs and services may run on (`insitu image base list`).
-bases: []                        # - sha256:<64 hex digits>
+# ---- What may run ----------------------------------------------------------------------------------------------------
 
-# Who may use which dataset, for what purpose, until when, how often.
-datasets: {}                     # wdbc: {who: [alice], purpose: screening, until: 2027-06-30, runs: 50}
+# People whose signed jobs may run, each with the fingerprint that `insitu login` showed them. Ask for it by voice.
+signers: {}                      # {alice: "ed25519:SHA256:<43 characters>"}
 
-# The most that one job may have.
-sandbox: {memory: 4GiB, cpus: 2, gpus: 0, timeout: 6h, processes: 256}
+# Root file systems that jobs may run on: the digest that `insitu agent init` printed (`base` in agent.yaml).
+bases: []                        # ["sha256:<64 hex digits>"]
 
+# Who may use which dataset, for what purpose (the job's tag), until which day, in how many jobs. All four are needed.
+datasets: {}                     # {wdbc: {who: [alice], purpose: screening, until: 2027-06-30, runs: 50}}
+
+# The most that one job may have. Who asks for more is refused; who takes more is ended.
+sandbox:
+  memory: 4GiB
+  cpus: 2
+  gpus: 0                        # this version hands out none
+  timeout: 6h
+  processes: 256
+  disk: 10GiB                    # its outputs on this site's disk
+  free: 1GiB                     # room on that disk below which no job starts
+
+# ---- What may leave --------------------------------------------------------------------------------------------------
+
+# First for jobs whose code a reviewer has approved (`insitu envelope create`); `free`, below, is stricter for all others.
 release:
-  metrics: {digits: 4, max_count: 5000, per_second: 50, max_names: 100}   # significant digits; values a job and a
-                                 # second; names that a script may make up under a declared pattern
-  params: {max_bytes: 8kB}       # parameters and tags together
-  logs: {mode: scanned, max_bytes: 256kB, per_second: 200}   # held: no line leaves; scanned: lines that say nothing
-                                 # of the data; open: all lines. A second, on average over a minute
-  errors: type-and-frames        # of a traceback: exception type and the script's own frames, never the message
+  metrics:
+    digits: 4                    # 0.98765 leaves as 0.9877
+    max_count: 5000              # values of one job; more are refused
+    per_second: 50               # on average; more stay here
+    max_names: 100               # that the job's file doesn't spell out, under patterns such as training_*
+  params:                        # parameters and tags together
+    max_bytes: 8kB
+    ceiling: 1kB                 # what they may tell beyond what was to be expected
+  logs:
+    mode: scanned                # held: no line leaves. scanned: lines without data in them. open: every line, unread
+    max_bytes: 256kB
+    ceiling: 512                 # bytes, as for params
+    per_second: 200
+  errors: type-and-frames        # ValueError in train.py line 12; never the message, which may quote data. Or: none
   models:
-    formats: [skops, safetensors, onnx, json]   # what may leave without a person when clean; pickles never do
-    trusted_types: []            # skops types beyond the built-in safe list
+    formats: [skops, safetensors, onnx, json]   # a pickle waits for a reviewer, whatever stands here
+    trusted_types: []            # classes beyond the built-in list; also what a service here may load
     known_rows: 0                # rows of the dataset that may be found in a model
     max_bytes: 1MB
-    precision: bfloat16          # significant bits that numbers keep: 8 (float16: 11, float32: 24); the rest is cleared
-    ceiling: 256kB               # what one release could carry at most, of a job that a run envelope covers
-    free_ceiling: 0              # and of any other job; 0: each model of code that nobody approved waits for a reviewer
-    smoke: {rows: 64, tolerance: 0.02}   # asked for so many rows before and after rewriting, so few answers may differ
-    otherwise: held              # what does not pass waits for a reviewer (or: refused; resident: used here only)
-  files: {formats: [csv, json, png], max_bytes: 256kB, max_count: 20, otherwise: held}
-  # Stricter for code that nobody approved in a run envelope: what is left can't spell much.
-  free: {logs: held, log_bytes: 16kB, metric_digits: 3, metric_count: 200, param_bytes: 1kB, file_formats: []}
+    precision: bfloat16          # weights keep 8 significant bits (float16: 11, float32: 24); hidden bits go with the rest
+    ceiling: 256kB               # what one model could carry at most, with code that was approved
+    free_ceiling: 0              # with any other code. 0: each such model waits for a reviewer
+    smoke: {rows: 64, tolerance: 0.02}   # must still predict the same after rewriting, but for 2 % of 64 rows
+    otherwise: held              # held: a reviewer decides. refused: no. resident: it is used here and never leaves
+  files:
+    formats: [csv, json, png]
+    max_bytes: 256kB
+    max_count: 20
+    otherwise: held
+  # Code that nobody approved. Whoever writes it can choose each word and digit, so little of it may leave.
+  free:
+    metric_digits: 3
+    metric_count: 200
+    param_bytes: 1kB
+    param_ceiling: 256
+    logs: held
+    log_bytes: 16kB              # these two count where logs above is scanned
+    log_ceiling: 128
+    file_formats: []
 
-# Bytes that may leave in all, over every channel.
+# Bytes that may leave in all, by whatever way; months are calendar months, UTC. Approvals count too.
 budget:
   per_job: 2MB
   per_dataset_per_month: 50MB
   per_submitter_per_month: 25MB
-  ceiling_per_dataset_per_month: 1MB      # what releases could carry beyond what was asked for, added up
+  ceiling_per_dataset_per_month: 1MB      # what the released models could carry, added up
   ceiling_per_submitter_per_month: 500kB
-  tell_hub: true                 # in round numbers, how much a job may send, so that people see how much is left
+  tell_hub: true                 # the job's owner sees, in round numbers, how much is left
 
-# Who may let a held item leave. Nobody reviews their own job. With needed: 2 two decide, each without the other.
-review: {reviewers: {}, needed: 1, own: never}   # reviewers: {jo: "ed25519:SHA256:<43 characters>"}
+# ---- Who decides -----------------------------------------------------------------------------------------------------
 
-# Services that may be deployed here, and by whose signature.
-deployments: {signers: [], max: 3, ports: 8000-8010, memory: 2GiB}
+# Who may let a held item leave, and approve code in advance. Without a reviewer what is held stays held.
+review:
+  reviewers: {}                  # {jo: "ed25519:SHA256:<43 characters>"}
+  needed: 1                      # 2: two people decide, and neither is told what the other said
+  own: never                     # nobody decides on their own job
+
+# ---- What may be served ----------------------------------------------------------------------------------------------
+
+# Whose signed deployments may run here. Predictions go to whoever reaches the port.
+deployments:
+  signers: []                    # names from `signers` above
+  max: 3
+  ports: 8000-8010
+  memory: 2GiB
 """
 )

@@ -54,16 +54,22 @@ KEYS: Mapping[str, Key] = {
     "sandbox.gpus": Key("0: no sandbox hands out a GPU.", _LOWER),
     "sandbox.timeout": Key("The longest time that one job may ask for.", _LOWER),
     "sandbox.processes": Key("Processes and threads of one job.", _LOWER),
+    "sandbox.disk": Key("The most that one job may have on the site's disk; left out, 10GiB.", _LOWER),
+    "sandbox.free": Key("Free room on the site's disk below which no job starts; left out, 1GiB.", Order.HIGHER),
     "release.metrics.digits": Key("Significant decimal digits of a value that leave, 1 to 8.", _LOWER),
     "release.metrics.max_count": Key("Values that one job may send, over all names and steps.", _LOWER),
     "release.metrics.per_second": Key("Values a second, on average over a minute; more are kept.", _LOWER),
     "release.metrics.max_names": Key("Names of metrics that one job may make up under declared patterns.", _LOWER),
     "release.params.max_bytes": Key("Parameters and tags of one job together, names included.", _LOWER),
+    "release.params.ceiling": Key(
+        "What parameters, tags and made-up names of one job may tell beyond what was to be expected.", _LOWER
+    ),
     "release.logs.mode": Key(
         "held: no line leaves. scanned: lines leave that hold no known data. open: all lines leave, within max_bytes.",
         Ranked(("held", "scanned", "open")),
     ),
     "release.logs.max_bytes": Key("Bytes of log text of one job.", _LOWER),
+    "release.logs.ceiling": Key("What scanned lines of one job may tell beyond what was to be expected.", _LOWER),
     "release.logs.per_second": Key("Lines a second, on average over a minute; more are kept.", _LOWER),
     "release.errors": Key(
         "type-and-frames: of a traceback the exception's type and the script's own frames. none: nothing.",
@@ -94,6 +100,8 @@ KEYS: Mapping[str, Key] = {
     "release.free.param_bytes": Key("As release.params.max_bytes, without a run envelope.", _LOWER),
     "release.free.logs": Key("As release.logs.mode, without a run envelope.", Ranked(("held", "scanned", "open"))),
     "release.free.log_bytes": Key("As release.logs.max_bytes, without a run envelope.", _LOWER),
+    "release.free.log_ceiling": Key("As release.logs.ceiling, without a run envelope.", _LOWER),
+    "release.free.param_ceiling": Key("As release.params.ceiling, without a run envelope.", _LOWER),
     "release.free.file_formats": Key("As release.files.formats, without a run envelope.", _FEWER),
     "release.files.formats": Key("Formats in which a file may leave without a person when clean.", _FEWER),
     "release.files.max_bytes": Key("Size of the canonical copy of one output.", _LOWER),

@@ -93,6 +93,8 @@ class SandboxRules(_Values):
     gpus: Literal[0] = 0
     timeout_s: Annotated[Seconds, Field(alias="timeout")]
     processes: Annotated[int, Field(ge=0)]
+    disk_bytes: Annotated[ByteCount, Field(alias="disk")] = 10 << 30  # outputs, and what the gate wrote down of the job
+    free_bytes: Annotated[ByteCount, Field(alias="free")] = 1 << 30  # kept back on the site's disk
 
 
 class MetricRules(_Values):
@@ -106,11 +108,14 @@ class ParamRules(_Values):
     """Parameters and tags that the script logs; both count against `max_bytes` together."""
 
     max_bytes: ByteCount
+    # What they may tell beyond what was to be expected (`gate/channels/line_code.py`).
+    ceiling_bytes: Annotated[ByteCount, Field(alias="ceiling")] = 1024
 
 
 class LogRules(_Values):
     mode: Literal["held", "scanned", "open"]
     max_bytes: ByteCount
+    ceiling_bytes: Annotated[ByteCount, Field(alias="ceiling")] = 512  # as for parameters; of scanned lines
     per_second: Annotated[int, Field(ge=1)] = 200  # lines, on average; a minute's worth may come at once
 
 
@@ -143,8 +148,8 @@ class FileRules(_Values):
 
 
 _NO_METRICS = MetricRules(digits=1, max_count=0)
-_NO_PARAMS = ParamRules(max_bytes=0)
-_NO_LOGS = LogRules(mode="held", max_bytes=0)
+_NO_PARAMS = ParamRules.model_validate({"max_bytes": 0, "ceiling": 0})
+_NO_LOGS = LogRules.model_validate({"mode": "held", "max_bytes": 0, "ceiling": 0})
 _NO_MODELS = ModelRules.model_validate({"formats": [], "max_bytes": 0})
 _NO_FILES = FileRules.model_validate({"formats": [], "max_bytes": 0})
 
@@ -160,6 +165,8 @@ class FreeRules(_Values):
     param_bytes: ByteCount | None = None
     logs: Literal["held", "scanned", "open"] | None = None
     log_bytes: ByteCount | None = None
+    log_ceiling_bytes: Annotated[ByteCount | None, Field(alias="log_ceiling")] = None
+    param_ceiling_bytes: Annotated[ByteCount | None, Field(alias="param_ceiling")] = None
     file_formats: Annotated[tuple[Literal["csv", "json", "png"], ...], BeforeValidator(_as_tuple)] | None = None
 
 
@@ -185,12 +192,18 @@ class ReleaseRules(_Values):
         log_bytes, mode = _lower(self.logs.max_bytes, free.log_bytes), free.logs or self.logs.mode
         stricter = min(self.logs.mode, mode, key=_LOG_MODES.index)
         kept = self.files.formats if formats is None else tuple(one for one in self.files.formats if one in formats)
-        param_bytes = _lower(self.params.max_bytes, free.param_bytes)
+        log_ceiling = _lower(self.logs.ceiling_bytes, free.log_ceiling_bytes)
+        params = {
+            "max_bytes": _lower(self.params.max_bytes, free.param_bytes),
+            "ceiling_bytes": _lower(self.params.ceiling_bytes, free.param_ceiling_bytes),
+        }
         return self.model_copy(
             update={
                 "metrics": self.metrics.model_copy(update={"digits": digits, "max_count": count}),
-                "params": self.params.model_copy(update={"max_bytes": param_bytes}),
-                "logs": self.logs.model_copy(update={"mode": stricter, "max_bytes": log_bytes}),
+                "params": self.params.model_copy(update=params),
+                "logs": self.logs.model_copy(
+                    update={"mode": stricter, "max_bytes": log_bytes, "ceiling_bytes": log_ceiling}
+                ),
                 "files": self.files.model_copy(update={"formats": kept}),
             }
         )

@@ -45,9 +45,14 @@ def text_of(data: Data, *, latin: bool = True) -> str | None:
 
 
 def bytes_in(text: str) -> bytes:
-    """The bytes that a string may be: one a character (Latin-1), where it is no ordinary text. Empty if it is."""
+    """The bytes that a string may be: one a character, where it is no ordinary text. Empty if it is.
+
+    Latin-1, or any other block of 256 characters: the low byte of each.
+    """
     if text.isascii() and not _CONTROL.search(text):
         return b""
+    if len(text) >= _LEAST_WIDE and len({ord(character) >> 8 for character in text}) == 1:
+        return bytes(ord(character) & 0xFF for character in text)
     try:
         return text.encode("latin-1")
     except UnicodeEncodeError:

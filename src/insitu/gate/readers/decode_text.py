@@ -114,6 +114,15 @@ _PERCENT = re.compile(r"%([0-9A-Fa-f]{2})")
 _QUOTED = re.compile(r"=[0-9A-F]{2}")
 _BACKSLASH = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|([0-3][0-7]{2}))")
 _REFERENCE = re.compile(r"&#(?:x([0-9A-Fa-f]{1,6})|([0-9]{1,7}));")
+_RUNS = tuple(
+    re.compile(rf"(?:{escape}){{{_LEAST_ESCAPES},}}")
+    for escape in (
+        r"%[0-9A-Fa-f]{2}",
+        r"=[0-9A-F]{2}",
+        r"\\x[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\[0-3][0-7]{2}",
+        r"&#(?:x[0-9A-Fa-f]{1,6}|[0-9]{1,7});",
+    )
+)
 
 
 def unescaped(text: str) -> list[bytes]:
@@ -124,10 +133,23 @@ def unescaped(text: str) -> list[bytes]:
     if _many(_QUOTED, text):
         found.append(binascii.a2b_qp(text.encode(errors="replace")))
     if _many(_BACKSLASH, text):
-        found.append(_BACKSLASH.sub(lambda match: _character(match, (16, 16, 16, 8)), text).encode(errors="replace"))
+        found += _bytes_of(_BACKSLASH.sub(lambda match: _character(match, (16, 16, 16, 8)), text))
     if _many(_REFERENCE, text):
-        found.append(_REFERENCE.sub(lambda match: _character(match, (16, 10)), text).encode(errors="replace"))
+        found += _bytes_of(_REFERENCE.sub(lambda match: _character(match, (16, 10)), text))
     return found
+
+
+def _bytes_of(text: str) -> list[bytes]:
+    """Characters as UTF-8; where none is above 255 and some are no ASCII, also as the bytes that they may be."""
+    plain = text.encode(errors="replace")
+    if text.isascii() or max(text) > "\xff":
+        return [plain]
+    return [plain, text.encode("latin-1")]
+
+
+def escaped_runs(text: str) -> list[bytes]:
+    """What stands in runs of nothing but escapes, put together: commas, numbers and line ends between them are left out."""
+    return [data for run in _RUNS if len(runs := run.findall(text)) > 1 and runs for data in unescaped("".join(runs))]
 
 
 def _many(pattern: re.Pattern[str], text: str) -> bool:

@@ -15,7 +15,7 @@ from itertools import islice
 
 from insitu.gate.contents import Place
 from insitu.gate.readers.characters import text_of
-from insitu.gate.readers.decode_text import DENSE, WIDE, Encoding, unescaped
+from insitu.gate.readers.decode_text import DENSE, WIDE, Encoding, escaped_runs, unescaped
 from insitu.gate.readers.signatures import has_signature
 
 _LEAST = 24  # characters of a run: shorter ones hold less than three cells
@@ -42,6 +42,9 @@ def read_encoded(text: str, place: Place) -> None:
     for plain in [] if place.noise else unescaped(text):
         if _tells_itself(plain) or len(plain) < _MANY_ESCAPES * len(text):
             place.read(plain, "unescaped", guessed=True)
+    for plain in escaped_runs(text):
+        if _tells_itself(plain) or (len(plain) >= _LONG and not place.noise):
+            _hand_on(plain, place)
     tokens = list(dict.fromkeys(islice((found.group() for found in _TOKEN.finditer(text)), _MAX_RUNS)))
     for number, token in enumerate(tokens):
         if number % 256 == 0:
@@ -79,6 +82,10 @@ def _join(pieces: Sequence[str], place: Place) -> None:
     if whole.isdigit() or len(set(pieces)) < min(_LEAST_DISTINCT, len(pieces) / 2):
         return
     alike = len({len(piece) for piece in pieces[:-1]}) == 1 and _is_mixed(whole, least=3)
+    for plain in unescaped("".join(pieces)):
+        if _tells_itself(plain):
+            _hand_on(plain, place)
+            return
     if _read_run(whole, place, long=alike) or _read_wide("".join(pieces), place, long=alike):
         return
     for encoding in (*DENSE, *WIDE):  # each piece with a padding of its own

@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -48,6 +48,8 @@ _ALL_ALIGNMENTS = 1 << 14  # bytes: in streams so short a beginning is sought at
 _MAX_WIDTH = 24  # bits that are looked at in every number, bytes apart
 _FIRST = (16, 8, 1, 4, 2, 24, 32, 12, 23, 48, 52, 40)
 _MAX_CODES = 1_000_000
+_MAX_COLUMNS = 16  # of a table whose columns are looked at as bytes, one by one
+_DECIMALS = (1, 2, 3, 4)
 _TEXT_RUN = 64
 _LEAST_LETTERS = 12
 _USUAL = b" \t\r\n,.;:-_/+=\"'0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -95,7 +97,8 @@ def read_planes(found: Sequence[FoundNumbers], place: Place) -> None:
         arrays = [item.values for item in items]
         if sum(array.size for array in arrays) < _LEAST_VALUES:
             continue
-        group = _Group(place.at(f"from {items[0].where}") if items[0].where != place.where else place, purse)
+        within = place.at(f"from {items[0].where}") if items[0].where != place.where else place
+        group = _Group(replace(within, chance=True), purse)
         group.search(arrays)
         _search_codes(arrays, group)
 
@@ -265,6 +268,8 @@ def _search_codes(arrays: Sequence[Numbers], group: _Group) -> None:
         return
     for array in arrays:
         group.read_bytes(array)
+        for part in _parts(array):
+            group.read_bytes(part)
     values = np.unique(flat[:4096])
     width = max(1, (len(values) - 1).bit_length())
     if width > 6 or not np.isin(flat, values).all():
@@ -273,6 +278,23 @@ def _search_codes(arrays: Sequence[Numbers], group: _Group) -> None:
     for one in (ranks, (len(values) - 1 - ranks).astype(np.uint8)):
         for stream, low_first in streams(one, _Slice(0, width)):
             group.look_into(stream, "values by rank", range(0, 8, math.gcd(width, 8)), low_first=low_first)
+
+
+def _parts(array: Numbers) -> Iterator[Numbers]:
+    """What may be bytes in an array that is none as a whole: single columns or channels, and decimals as whole numbers."""
+    if array.ndim > 1 and 1 < array.shape[-1] <= _MAX_COLUMNS:
+        columns = [array[..., at].reshape(-1) for at in range(array.shape[-1])]
+        yield from columns
+    else:
+        columns = [array.reshape(-1)]
+    for column in columns:
+        sample = column[:4096]
+        if column.dtype.kind == "f" and np.isfinite(sample).all() and np.abs(sample).max(initial=0) < 256:
+            for decimals in _DECIMALS:
+                if np.allclose(whole := np.rint(sample * 10.0**decimals), sample * 10.0**decimals, rtol=0, atol=1e-3):
+                    if whole.max(initial=0) <= 255:
+                        yield np.rint(column * 10.0**decimals)
+                    break
 
 
 def _are_bytes(values: Numbers) -> bool:

@@ -21,10 +21,12 @@ from insitu.gate.contents import Contents, Place
 from insitu.gate.effort import Effort
 from insitu.gate.readers.characters import bytes_in, is_text
 from insitu.gate.readers.encoded import read_encoded, read_pieces
+from insitu.gate.readers.paths import add_paths
 from insitu.gate.readers.yaml import parse_yaml
 
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:[0-9]{1,40}\.?[0-9]{0,40}|\.[0-9]{1,40})(?:[eE][-+]?[0-9]{1,3})?(?![\w])")
 _HEX_FLOAT = re.compile(r"[-+]?0x[0-9a-fA-F]{1,16}\.?[0-9a-fA-F]{0,16}(?:p[-+]?[0-9]{1,4})?")
+_SPACED = re.compile(r"(?<![^\s,;\"])\S([ _|~-])(?:\S\1){3,}\S(?![^\s,;\"])")  # P 4 7 7 1 0 2 3
 _MAX_DEPTH = 64
 _BLOCK_LINES = 50_000
 _MAX_JSON_LINES = 100_000
@@ -36,14 +38,21 @@ def read_text(text: str, place: Place) -> None:
     value = _parsed(text, place)
     if value is not None:
         read_json(value, place)
+        add_paths(value, place)
     elif not place.noise:
         _read_lines(text, place.where, place.contents)
     read_encoded(text, place)
+    if (joined := _SPACED.sub(_without_gaps, text)) != text and not place.noise:
+        place.read(joined.encode(errors="replace"), "letters put together", noise=True)
     backwards = replace(place.at("backwards"), noise=True)
     place.contents.add_text(backwards.where, text[::-1], guessed=True)
     if text.rstrip()[-1:] in ("{", "[") and (document := _parsed(text[::-1], backwards)) is not None:
         read_json(document, backwards)
     read_encoded(text[::-1], backwards)
+
+
+def _without_gaps(run: re.Match[str]) -> str:
+    return run.group()[::2]
 
 
 def _parsed(text: str, place: Place) -> Any:

@@ -14,13 +14,14 @@ telling ones fit better elsewhere, there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from insitu.gate.effort import Effort
 from insitu.gate.known.table import Floats, Ints, KnownTable
-from insitu.gate.rows.candidates import Candidate
+from insitu.gate.rows.candidates import Candidate, Precision
 from insitu.gate.rows.evidence import ColumnMap
 
 _MOST_VALUES = 512  # a column with more is `rows/maps.py`'s
@@ -29,6 +30,7 @@ _LEAST_ROWS = 12
 _SAMPLE = 400
 _REACH = 8
 _MAPS = 24  # for each pair of columns
+_FIRST_VALUES = 6
 _JOINS = 20_000
 _FITTING = 0.9
 
@@ -41,64 +43,86 @@ class _Coded:
     codes: Ints  # -1: no value of the column
 
 
-def maps_of_codes(table: KnownTable, candidate: Candidate) -> list[ColumnMap]:
+class _Maps:
+    """The possible maps of each pair of columns, found once."""
+
+    def __init__(self, table: KnownTable, candidate: Candidate) -> None:
+        self.table, self.candidate = table, candidate
+        values = candidate.values
+        self.sample = values[np.unique(np.linspace(0, len(values) - 1, _SAMPLE).astype(np.int64))]
+        self.distinct = [np.unique(column[np.isfinite(column)]) for column in values.T]
+        most = min(_MOST_VALUES, table.rows // _ROWS_PER_VALUE)
+        few = [at for at in range(table.width) if 2 <= len(table.columns[at].distinct) <= most]
+        self.known = {at: _codes_of(table, at) for at in few}
+        few = [at for at, distinct in enumerate(self.distinct) if 2 <= len(distinct) <= _MOST_VALUES]
+        self.sources = sorted(few, key=lambda at: (-len(self.distinct[at]), at))
+        self._found: dict[tuple[int, int], list[_Coded]] = {}
+
+    def of(self, source: int, target: int) -> list[_Coded]:
+        """Maps that send every value of a candidate column to some value of the dataset's column."""
+        if (source, target) not in self._found:
+            lines = _possible(self.table, self.candidate.precisions[source], self.distinct[source], target)
+            self._found[source, target] = [
+                _Coded(
+                    ColumnMap(source, target, scale, shift, slack),
+                    _codes(self.table.columns[target].distinct, self.sample[:, source] * scale + shift, slack),
+                )
+                for scale, shift, slack in lines
+            ]
+        return self._found[source, target]
+
+
+def maps_of_codes(table: KnownTable, candidate: Candidate, effort: Effort) -> list[ColumnMap]:
     """Maps of the columns with few distinct values, if they fit together; else none."""
-    values = candidate.values
-    if candidate.guessed or len(values) < _LEAST_ROWS or min(values.shape[1], table.width) < 2:
+    if candidate.guessed or len(candidate.values) < _LEAST_ROWS or min(candidate.values.shape[1], table.width) < 2:
         return []
-    sample = values[np.unique(np.linspace(0, len(values) - 1, _SAMPLE).astype(np.int64))]
-    most = min(_MOST_VALUES, table.rows // _ROWS_PER_VALUE)
-    known = {j: _codes_of(table, j) for j in range(table.width) if 2 <= len(table.columns[j].distinct) <= most}
-    if len(known) < 2:
+    maps = _Maps(table, candidate)
+    if min(len(maps.known), len(maps.sources)) < 2:
         return []
-    counts = {a: len(np.unique(values[:, a][np.isfinite(values[:, a])])) for a in range(values.shape[1])}
-    sources = sorted((a for a in counts if 2 <= counts[a] <= _MOST_VALUES), key=lambda a: (-counts[a], a))
-    if len(sources) < 2:
-        return []
-    start = _best_pair(table, candidate, sample, sources, known)
-    return _extend(table, candidate, sample, sources, known, start) if start else []
+    start = _best_pair(maps, effort)
+    return _extend(maps, start, effort) if start else []
 
 
-def _best_pair(
-    table: KnownTable, candidate: Candidate, sample: Floats, sources: Sequence[int], known: dict[int, Ints]
-) -> list[_Coded]:
+def _best_pair(maps: _Maps, effort: Effort) -> list[_Coded]:
     """The two columns and maps under which the most rows have a pair of values that the dataset has."""
-    first, second = sources[:2]
-    same = [(first, second)] if first in known and second in known else []
-    others = [(i, j) for i in known for j in known if i != j and (i, j) not in same]
-    best: tuple[float, list[_Coded]] = (_FITTING, [])
+    first, second = maps.sources[:2]
+    firsts = [target for target in maps.known if maps.of(first, target)]
+    seconds = [target for target in maps.known if maps.of(second, target)]
+    pairs = [(i, j) for i in firsts for j in seconds if i != j]
     joins = 0
-    for i, j in same + others:
-        firsts = list(_possible(table, candidate, sample, first, i))
-        seconds = list(_possible(table, candidate, sample, second, j))
-        pairs = np.unique(_joint([known[i], known[j]]))
-        for one in firsts:
-            for other in seconds:
-                joins += 1
-                share = _share([one.codes, other.codes], pairs)
-                if share > best[0]:
-                    best = (share, [one, other])
-        if best[1] or joins > _JOINS:
-            break
+    for i, j in sorted(pairs, key=lambda pair: pair != (first, second)):
+        effort.check_time()
+        best = _best_join(maps, maps.of(first, i), maps.of(second, j))
+        joins += len(maps.of(first, i)) * len(maps.of(second, j))
+        if best or joins > _JOINS:
+            return best
+    return []
+
+
+def _best_join(maps: _Maps, ones: list[_Coded], others: list[_Coded]) -> list[_Coded]:
+    """One map of each column: those that keep the most rows, if these are nearly all."""
+    i, j = ones[0].found.target, others[0].found.target
+    together = np.zeros((len(maps.table.columns[i].distinct) + 1, len(maps.table.columns[j].distinct) + 1), dtype=bool)
+    together[maps.known[i], maps.known[j]] = True  # its last row and column stay empty: no value of the column is -1
+    best: tuple[float, list[_Coded]] = (_FITTING, [])
+    for one in ones:
+        shares = together[one.codes, np.stack([other.codes for other in others])].mean(axis=1)
+        at = int(shares.argmax())
+        if shares[at] > best[0]:
+            best = (float(shares[at]), [one, others[at]])
     return best[1]
 
 
-def _extend(
-    table: KnownTable,
-    candidate: Candidate,
-    sample: Floats,
-    sources: Sequence[int],
-    known: dict[int, Ints],
-    chosen: list[_Coded],
-) -> list[ColumnMap]:
-    used = {coded.found.target for coded in chosen}
-    for source in sources[2:]:
+def _extend(maps: _Maps, chosen: list[_Coded], effort: Effort) -> list[ColumnMap]:
+    known, used = maps.known, {coded.found.target for coded in chosen}
+    for source in maps.sources[2:]:
+        effort.check_time()
         targets = [source] if source in known else []
         targets += [target for target in sorted(known) if target != source]
         best: tuple[float, _Coded | None] = (_FITTING, None)
-        for target in (target for target in targets if target not in used):
+        for target in (target for target in targets if target not in used and maps.of(source, target)):
             rows = np.unique(_joint([known[c.found.target] for c in chosen] + [known[target]]))
-            for coded in _possible(table, candidate, sample, source, target):
+            for coded in maps.of(source, target):
                 share = _share([c.codes for c in chosen] + [coded.codes], rows)
                 if share > best[0]:
                     best = (share, coded)
@@ -110,34 +134,28 @@ def _extend(
     return [coded.found for coded in chosen]
 
 
-def _possible(table: KnownTable, candidate: Candidate, sample: Floats, source: int, target: int) -> Iterator[_Coded]:
-    """Maps that send every value of a candidate column to some value of the dataset's column."""
-    values = np.unique(candidate.values[:, source][np.isfinite(candidate.values[:, source])])
+def _possible(table: KnownTable, precision: Precision, values: Floats, target: int) -> list[tuple[float, float, float]]:
+    """(scale, shift, slack) of the lines that send all of `values` to values of the dataset's column."""
     distinct = table.columns[target].distinct
     if len(values) < 2 or len(values) > len(distinct):
-        return
-    precision = candidate.precisions[source]
+        return []
     reach = min(_REACH, len(distinct) - 1)
-    given = 0
     low, high = distinct[: reach + 1], distinct[-reach - 1 :]
-    for at_first, at_last in ((low, high), (high, low)):
-        for start in at_first:
-            for end in at_last:
-                scale = float((end - start) / (values[-1] - values[0]))
-                if scale == 0.0 or (scale > 0) != (at_first is low):
-                    continue
-                shift = float(start - scale * values[0])
-                slack = float(precision.scaled(values).max()) * abs(scale) + 1e-9 * float(np.max(np.abs(distinct)))
-                if np.min(_codes(distinct, values * scale + shift, slack)) < 0:
-                    continue
-                found = ColumnMap(source, target, scale, shift, slack)
-                yield _Coded(found, _codes(distinct, sample[:, source] * scale + shift, slack))
-                given += 1
-                if given >= _MAPS:
-                    return
+    largest, finest = float(precision.scaled(values).max()), 1e-9 * float(max(abs(distinct[0]), abs(distinct[-1])))
+    found: list[tuple[float, float, float]] = []
+    for at_first, at_last, sign in ((low, high, 1.0), (high, low, -1.0)):
+        starts, ends = np.repeat(at_first, len(at_last)), np.tile(at_last, len(at_first))
+        scales = (ends - starts) / (values[-1] - values[0])
+        shifts, slacks = starts - scales * values[0], largest * np.abs(scales) + finest
+        stay = np.flatnonzero(scales * sign > 0)
+        for part in (values[:: max(1, len(values) // _FIRST_VALUES)], values):  # a few end most of them
+            expected = scales[stay, None] * part + shifts[stay, None]
+            stay = stay[(_codes(distinct, expected, slacks[stay, None]) >= 0).all(axis=1)]
+        found += zip(scales[stay].tolist(), shifts[stay].tolist(), slacks[stay].tolist(), strict=True)
+    return found[:_MAPS]
 
 
-def _codes(distinct: Floats, values: Floats, slack: float) -> Ints:
+def _codes(distinct: Floats, values: Floats, slack: Floats | float) -> Ints:
     at = np.minimum(np.maximum(np.searchsorted(distinct, values), 1), len(distinct) - 1)
     at = np.where(np.abs(distinct[at - 1] - values) <= np.abs(distinct[at] - values), at - 1, at)
     return np.where(np.abs(distinct[at] - values) <= slack, at, -1).astype(np.int64)

@@ -31,9 +31,10 @@ from itertools import islice
 import numpy as np
 
 from insitu.gate.effort import Effort
-from insitu.gate.known.table import Floats, Grid, Ints, KnownTable
+from insitu.gate.known.table import Floats, Ints, KnownTable
 from insitu.gate.rows.candidates import Candidate, Precision
 from insitu.gate.rows.evidence import ColumnMap
+from insitu.gate.rows.pairings import Line, Probed, fitting_lines
 
 LEAST_SCALED_ROWS = 5
 """A map of a column has two free numbers, so fewer rows than this fit too easily to mean anything."""
@@ -53,13 +54,9 @@ _GUESS_BUDGET = 150_000
 _PROMISED_SHARE = 10
 """Each column of a copy of a tenth of a table's rows is tried as each of the table's columns. Else it is said."""
 _GUESS_ROWS = 8  # fewer rows than these are not worth guessing a layout for
-_PROBES = 64
-_STRICT = 3
 _FITTING_SHARE = 0.85
-_SURVIVORS = 3
-_CHUNK = 1 << 15  # hypotheses at a time: they stay in the processor's cache
-_GRID_SLACK = 0.9  # of a cell
 _MAX_SEEDS = 64
+_FEW_VALUES = 1024
 
 
 class SearchPurse:
@@ -131,11 +128,16 @@ def maps_as_they_are(table: KnownTable, candidate: Candidate) -> list[ColumnMap]
     rarity = np.zeros_like(share)
     flat = values[sample].T.reshape(-1)  # all columns at once: one search per dataset column
     tolerance = np.concatenate([p.copied(values[sample, a]) for a, p in enumerate(candidate.precisions)])
+    order = np.argsort(flat)  # ascending, so that each search goes on where the one before ended
+    flat, tolerance, counts = flat[order], tolerance[order], np.empty(len(flat), dtype=np.int64)
     for target in range(table.width):
-        counts = table.look_up(target, flat, tolerance).counts.reshape(values.shape[1], len(sample))
-        share[:, target] = np.mean(counts > 0, axis=1)
-        bits = np.where(counts > 0, -np.log2(np.maximum(counts, 1) / max(1, table.rows)), 0.0)
-        rarity[:, target] = bits.sum(axis=1) / np.maximum(np.count_nonzero(counts, axis=1), 1)  # of what was found
+        counts[order] = table.look_up(target, flat, tolerance).counts
+        by_column = counts.reshape(values.shape[1], len(sample))
+        found = np.count_nonzero(by_column, axis=1)
+        share[:, target] = found / len(sample)
+        if found.any():
+            bits = np.where(by_column > 0, -np.log2(np.maximum(by_column, 1) / max(1, table.rows)), 0.0)
+            rarity[:, target] = bits.sum(axis=1) / np.maximum(found, 1)  # of what was found
     best: dict[int, tuple[float, int]] = {}
     for source in range(values.shape[1]):
         scores = np.where(share[source] >= _FOUND_SHARE, share[source] * (rarity[source] + 1e-3), -1.0)
@@ -168,12 +170,26 @@ def _all_whole(values: Floats) -> bool:
 
 def _seeds(table: KnownTable, candidate: Candidate, purse: SearchPurse, effort: Effort) -> Iterator[_Hypothesis]:
     distinct = [np.unique(column[np.isfinite(column)]) for column in candidate.values.T]
+    alike = _alike(table)
+    probed: dict[tuple[int, int, int], Probed] = {}
+    lines: dict[tuple[object, ...], list[Line]] = {}  # of columns with the same values: codes, counts, pixels
     for attempt in _tries(table, candidate, distinct, purse):
         effort.check_time()
-        values, known = distinct[attempt.source], table.columns[attempt.target].distinct
-        grid = table.columns[attempt.target].grid
-        for scale, shift in _fits(values, known, grid, attempt, candidate.precisions[attempt.source]):
+        ends = (attempt.source, attempt.first, attempt.last)
+        if ends not in probed:
+            probed[ends] = Probed.of(distinct[attempt.source], *ends[1:], candidate.precisions[attempt.source])
+        key = (*ends, alike[attempt.target], attempt.low.start, attempt.high.start)
+        if key not in lines:
+            lines[key] = fitting_lines(probed[ends], table.columns[attempt.target], attempt.low, attempt.high)
+        for scale, shift in lines[key]:
             yield _Hypothesis(attempt.source, attempt.target, scale, shift)
+
+
+def _alike(table: KnownTable) -> list[int]:
+    """For each column the first one that has the same distinct values."""
+    first: dict[bytes, int] = {}
+    small = [column.distinct if len(column.distinct) <= _FEW_VALUES else None for column in table.columns]
+    return [at if values is None else first.setdefault(values.tobytes(), at) for at, values in enumerate(small)]
 
 
 def _tries(table: KnownTable, candidate: Candidate, distinct: list[Floats], purse: SearchPurse) -> Iterator[_Try]:
@@ -226,75 +242,6 @@ def _deep(source: int, target: int, count: int, known: int) -> Iterator[_Try]:
 def _around(share: float, known: int) -> slice:
     start = max(0, min(round(share * known) - _DEEP_REACH // 2, known - _DEEP_REACH))
     return slice(start, min(known, start + _DEEP_REACH))
-
-
-def _fits(
-    values: Floats, known: Floats, grid: Grid | None, attempt: _Try, precision: Precision
-) -> list[tuple[float, float]]:
-    """Scales and shifts under which `values` (distinct, ascending) are values of a dataset column."""
-    inner = np.delete(values, [attempt.first, attempt.last])
-    probes = inner[np.unique(np.linspace(0, len(inner) - 1, _PROBES).astype(np.int64))]
-    # The order in which they are asked is mixed, so that the first few lie far apart.
-    probes = probes[np.argsort((np.arange(len(probes)) * 37 + 11) % 101, kind="stable")]
-    ends = values[[attempt.first, attempt.last]]
-    tolerances = precision.scaled(probes) + float(precision.scaled(ends).max())
-    needed = _needed(tolerances / (values[-1] - values[0]), len(known), attempt.hypotheses)
-    if needed > len(probes):
-        return []  # so coarse that a fit would say nothing
-    found: list[tuple[float, float, float]] = []
-    low, high = known[attempt.low], known[attempt.high]
-    for first, last, sign in ((low, high, 1), (high, low, -1)):
-        for start in range(0, len(first), step := max(1, _CHUNK // len(last))):
-            at_first = np.repeat(first[start : start + step], len(last))
-            scales = (np.tile(last, len(first[start : start + step])) - at_first) / (ends[1] - ends[0])
-            turned = scales * sign > 0
-            shifts = at_first - scales * ends[0]
-            scales, shifts = _likely(grid, probes, tolerances, scales[turned], shifts[turned])
-            found += _confirmed(known, probes, tolerances, scales, shifts, needed)
-    found.sort(reverse=True)
-    return [(scale, shift) for _, scale, shift in found[:_SURVIVORS]]
-
-
-def _needed(shares: Floats, known: int, hypotheses: int) -> float:
-    """How many probes must fit before chance would hardly have let one of all hypotheses through."""
-    by_chance = min(1.0, 4.0 * float(shares.mean()) * known)  # twice as dense as if spread evenly
-    if by_chance >= 0.9:
-        return np.inf
-    return float(np.log(100.0 * hypotheses) / -np.log(max(by_chance, 1e-6)))
-
-
-def _likely(
-    grid: Grid | None, probes: Floats, tolerances: Floats, scales: Floats, shifts: Floats
-) -> tuple[Floats, Floats]:
-    """Hypotheses whose first probes fall near a known value, as far as the grid is fine enough to tell."""
-    if grid is None or not len(scales):
-        return scales, shifts
-    widest = float(np.max(np.abs(scales))) * float(tolerances[:_STRICT].max())
-    if widest * grid.per_unit > _GRID_SLACK:
-        return scales, shifts
-    for probe in probes[:_STRICT]:
-        near = grid.may_hold(scales * probe + shifts)
-        scales, shifts = scales[near], shifts[near]
-    return scales, shifts
-
-
-def _confirmed(
-    known: Floats, probes: Floats, tolerances: Floats, scales: Floats, shifts: Floats, needed: float
-) -> list[tuple[float, float, float]]:
-    """(share of probes that are values of the column, scale, shift) of the hypotheses that stand."""
-    slack = 1e-12 * float(np.max(np.abs(known)))
-    passed = np.zeros(len(scales), dtype=np.int64)
-    for number, probe in enumerate(probes, start=1):
-        if not len(scales):
-            return []
-        expected = scales * probe + shifts
-        at = np.minimum(np.maximum(np.searchsorted(known, expected), 1), len(known) - 1)
-        distance = np.minimum(np.abs(known[at] - expected), np.abs(known[at - 1] - expected))
-        passed = passed + (distance <= tolerances[number - 1] * np.abs(scales) + slack)
-        stay = passed >= (number if number <= _STRICT else _STRICT + 0.6 * (number - _STRICT) - 1)
-        scales, shifts, passed = scales[stay], shifts[stay], passed[stay]
-    best = [i for i in np.argsort(-passed, kind="stable")[:_SURVIVORS] if passed[i] >= needed]
-    return [(float(passed[i]) / len(probes), float(scales[i]), float(shifts[i])) for i in best]
 
 
 def _extend(table: KnownTable, candidate: Candidate, seed: _Hypothesis) -> list[ColumnMap]:

@@ -100,7 +100,7 @@ class RowScan:
             rows = rows_by_maps(self.table, candidate, maps, effort)
             if len(rows) >= LEAST_SCALED_ROWS:
                 return seen.add(candidate.where, rows, affine=True)
-        for maps in (maps_of_codes(self.table, candidate), matched_maps(self.table, candidate, purse)):
+        for maps in (maps_of_codes(self.table, candidate, effort), matched_maps(self.table, candidate, purse)):
             rows = rows_by_maps(self.table, candidate, maps, effort) if maps else NO_ROWS
             if len(rows) >= LEAST_SCALED_ROWS:
                 return seen.add(candidate.where, rows, affine=True)

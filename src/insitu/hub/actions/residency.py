@@ -24,21 +24,23 @@ def check_left(release: AdmittedRelease) -> None:
 
 
 def check_may_serve(release: AdmittedRelease, document: DeploymentDocument) -> None:
-    """Raise unless this deployment of a resident model is at its own site, and assembled there from what it is made of.
+    """Raise unless this deployment of a resident model is at its own site, and of what the image is built of there.
 
     Raises:
-        DeniedError: it is at another site.
-        InvalidInputError: it names an image, or another model, base or lock.
+        DeniedError: it is at another site, or names an image: the only one is built at the site.
+        InvalidInputError: it names another model, base or lock.
     """
     model = f"{document.model.name}:{document.model.version}"
     if document.site != release.site:
         raise refusal(model, site=release.site, measure=f"a deployment at {document.site}")
-    made_of = (document.image, document.model.digest, document.base, document.lock)
-    if made_of != (None, release.digest, release.base, release.lock):
+    if document.image is not None:
+        raise refusal(model, site=release.site, measure="an image that its site did not build")
+    made_of = (document.model.digest, document.base, document.lock)
+    if made_of != (release.digest, release.base, release.lock):
         raise InvalidInputError(
             f"the deployment is not of {model} as its site keeps it",
             code="image-mismatch",
-            why="a resident model has no image here: its site assembles the service from model, base and lock",
+            why="its site builds the image from model, base and lock, and the card names them",
             hint="deploy with `insitu deploy`, which takes them from the model's card",
         )
 

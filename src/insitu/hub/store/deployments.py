@@ -65,6 +65,7 @@ def put(session: WriteSession, envelope: Envelope, document: DeploymentDocument,
         "deleted": False,
         "state": "pending",
         "url": "",
+        "site_image": "",
         "reason": {},
     }
     if document.revision == 1:
@@ -117,6 +118,7 @@ _REPORTED = select(
     _TABLE.c.state,
     _TABLE.c.reported_revision,
     _TABLE.c.url,
+    _TABLE.c.site_image,
     _TABLE.c.reason,
 ).where(_TABLE.c.site == bindparam("site"))
 
@@ -148,7 +150,13 @@ def note_reports(session: WriteSession, site: str, reports: Sequence[DeploymentR
         if report.revision != row.revision:
             continue  # still of an older revision: says nothing of what should be
         reason = Reason(code=report.code, what=report.what, hint=report.hint).model_dump(exclude_defaults=True)
-        said = {"state": report.state, "url": report.url, "reason": reason, "reported_revision": report.revision}
+        said = {
+            "state": report.state,
+            "url": report.url,
+            "site_image": report.image,
+            "reason": reason,
+            "reported_revision": report.revision,
+        }
         if any(getattr(row, field) != value for field, value in said.items()):
             _note(session, name, site, said)
 
@@ -184,7 +192,7 @@ def _view(row: DeploymentRow, seen_at: datetime | None, away_before: datetime) -
         url=row.url,
         model=document.model.name,
         version=document.model.version,
-        image=document.image or "",
+        image=document.image or row.site_image,
         submitter=row.submitter,
         created_at=row.created_at,
         deleted=row.deleted,

@@ -361,6 +361,8 @@ class DeploymentRow(Base):
     """As the site last reported it, of `reported_revision`."""
     reported_revision: Mapped[int] = mapped_column(default=0)
     url: Mapped[str] = mapped_column(default="")
+    site_image: Mapped[str] = mapped_column(default="")
+    """Digest of the image that the site built itself, of a resident model."""
     reason: Mapped[dict[str, Any]] = mapped_column(default=dict)
 
 

@@ -1,0 +1,150 @@
+"""What a job's lines tell, in bits, and the end of it: the ceiling.
+
+The lines that leave are priced as an adaptive code would write them down. Lines of
+a loop cost next to nothing: their shape was to be expected, and so were their
+counters and the metrics that they repeat. A line that could have been another one
+costs what that choice tells: one bit for `finished` or `completed`, log2 k for one
+of k phrases, the digits of a number that nobody expected, the letters of a word
+that nobody knew. All prices are those of a prefix code, so by Kraft's inequality
+no script, whatever it hides in its lines, can tell more bits than were charged.
+
+Of the ceiling an eighth is for choices between lines that were said before, of any
+stream, a quarter for numbers, a quarter for words that neither the code nor
+libraries say; other new lines may use what is left. A line that would
+cost more than there is stays at the site. Numbers do not hold a line back: from
+three quarters of their share on they leave where they were to be expected, and
+are hidden where not, and which of the two it was is charged as a choice.
+
+Not priced: when a line is said, which the events' whole seconds bound, and which
+line is the last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from math import ceil, log2
+
+from insitu.gate.channels.adaptive import Counts, Sequence
+from insitu.gate.channels.code_words import CodeWords
+from insitu.gate.channels.line_shapes import Line, Part, hide, take_apart
+from insitu.gate.channels.number_price import MetricValues, Place, Places, Price
+from insitu.gate.channels.word_price import NewLine, WordPrice
+
+_CHOICES, _NUMBERS, _SPELLED = 1 / 8, 1 / 4, 1 / 4  # of the ceiling
+_NUMBERS_LOW = 3 / 4  # of their share
+_STREAM = 1.0
+_NOTHING_NEW = NewLine(0.0, 0.0)
+
+
+class LineCode:
+    """The account of one job's lines, over all of its streams; or of its parameters and names, as lines.
+
+    Args:
+        ceiling_bytes: what they may tell, in all.
+        metrics: values that have left already.
+        code: what the signed code says.
+        names: words of the datasets' columns.
+        hides: whether numbers may be hidden; else a text leaves as it is or not at all.
+    """
+
+    def __init__(
+        self,
+        ceiling_bytes: int,
+        *,
+        metrics: MetricValues | None = None,
+        code: Callable[[], CodeWords] = CodeWords,
+        names: Iterable[str] = (),
+        hides: bool = True,
+    ) -> None:
+        self._most = 8.0 * ceiling_bytes
+        self._metrics = metrics or MetricValues()
+        self._words = WordPrice(code, names)
+        self._places = Places()
+        self._streams = Counts()
+        self._sequences: dict[str, Sequence] = {}
+        self._new = 0.0  # bits of new lines
+        self._spelled = 0.0  # of them, of words that nobody knew
+        self._numbers = 0.0
+        self._choices = 0.0
+        self._may_hide = hides
+        self._hides = False
+
+    @property
+    def told_bits(self) -> float:
+        return self._new + self._numbers + self._choices
+
+    @property
+    def told_bytes(self) -> int:
+        """What has left can have told no more."""
+        return ceil(self.told_bits / 8)
+
+    def may_leave(self, stream: str, text: str) -> str | None:
+        """The line as it may leave, numbers hidden where they must be; None if it stays."""
+        line = take_apart(text)
+        sequence = self._sequences.get(stream)
+        choices = self._stream_bits(stream) - (Sequence.told(sequence.bits) if sequence else 0.0)
+        sequence = sequence or Sequence()
+        sums = sequence.with_next(line.shape, log2(len(self._places) + 2))
+        choices += Sequence.told(sums)
+        is_new = line.shape not in self._places
+        words = self._words.of_shape(line.shape) if is_new else _NOTHING_NEW
+        places = self._places.of(line.shape, len(line.parts))
+        room = self._most - self.told_bits - words.bits - choices
+        prices = self._numbers_that_leave(line.parts, places, min(room, self._most * _NUMBERS - self._numbers))
+        if None in prices and not self._may_hide:
+            return None
+        if self._hides:
+            choices += sum([place.shown_bits(price is not None) for place, price in zip(places, prices, strict=True)])
+        numbers = sum([price.bits for price in prices if price])
+        if not self._has_room(words, choices, numbers):
+            return None
+        self._new += words.bits
+        self._spelled += words.spelled
+        self._choices += choices
+        self._numbers += numbers
+        sequence.comes(line.shape, sums)
+        self._sequences[stream] = sequence
+        self._streams.add(stream)
+        if is_new:
+            self._places.keep(line.shape, places)
+            self._words.say(line.shape)
+        return self._show(text, line, places, prices)
+
+    def _has_room(self, words: NewLine, choices: float, numbers: float) -> bool:
+        return (
+            self.told_bits + words.bits + choices + numbers <= self._most
+            and self._choices + choices <= self._most * _CHOICES
+            and self._spelled + words.spelled <= self._most * _SPELLED
+        )
+
+    def _stream_bits(self, stream: str) -> float:
+        bits = self._streams.bits(stream)
+        return self._streams.new + _STREAM if bits is None else bits
+
+    # -- numbers -------------------------------------------------------------------------------------------------------
+
+    def _numbers_that_leave(self, parts: tuple[Part, ...], places: list[Place], room: float) -> list[Price | None]:
+        """How each number is told; None where it is hidden."""
+        prices = [place.price(part, self._metrics) for place, part in zip(places, parts, strict=True)]
+        if not self._hides and sum([price.bits for price in prices]) <= room:
+            return [*prices]
+        self._hides = self._may_hide
+        shown: list[Price | None] = []
+        for place, price in zip(places, prices, strict=True):
+            leaves = price.bits <= room and (price.is_expected or place.is_fresh) and not place.is_blind
+            room -= price.bits if leaves else 0.0
+            shown.append(price if leaves else None)
+        return shown
+
+    def _show(self, text: str, line: Line, places: list[Place], prices: list[Price | None]) -> str:
+        hidden: set[int] = set()
+        for at, (place, part, price) in enumerate(zip(places, line.parts, prices, strict=True)):
+            if self._hides:
+                place.note_shown(price is not None)
+            if price is None:
+                hidden.add(at)
+            else:
+                place.show(part, price)
+        if self._numbers > self._most * _NUMBERS * _NUMBERS_LOW:
+            self._hides = self._may_hide
+        return hide(text, hidden) if hidden else text
