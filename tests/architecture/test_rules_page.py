@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from insitu.gate.channels.hints import RULES_WITH_HINTS
+
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "insitu"
 PAGE = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
@@ -126,3 +128,9 @@ def test_the_rules_are_really_found() -> None:
         "rows-in-model", "kind", "not-checked", "smoke-prediction", "model-code", "budget.per_job", "log-rate",
         "name-length", "data-in-metrics", "datasets.<name>.who", "sandbox.memory", "deployments.max", "resident",
     } <= set(in_code())  # fmt: skip
+
+
+def test_each_rule_about_what_a_job_says_has_a_hint_for_the_job_s_log() -> None:
+    section = PAGE.partition("\n### About what a job says\n")[2].partition("\n###")[0]
+    first = [line.split(" | ")[0] for line in section.splitlines() if line.startswith("| `")]
+    assert {rule for cell in first for rule in re.findall(r"`([^`]+)`", cell)} == RULES_WITH_HINTS

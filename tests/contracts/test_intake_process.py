@@ -100,9 +100,9 @@ def test_finish_writes_the_documents_and_ends_the_process(job):
     last = job.handle.finish(reason="succeeded", timeout_s=WAIT_S)
     assert not job.handle.alive()
     kinds = [(event.seq, event.kind) for event in job.events()]
-    assert kinds == [(1, "metric"), (2, "kept")]
+    assert kinds == [(1, "metric"), (2, "log"), (3, "kept")]
     summary = job.document("summary.json")
-    assert (summary["last_seq"], summary["reason"], last) == (2, "succeeded", 2)
+    assert (summary["last_seq"], summary["reason"], last) == (3, "succeeded", 3)
     assert summary["kept"] == {"metric": 1}
     assert job.document("artifacts.json")["outputs"] == {}
 
@@ -313,7 +313,9 @@ def test_a_printed_row_of_the_dataset_does_not_leave(start, index):
     os.close(stdout)
     os.close(stderr)
     job.handle.finish(timeout_s=WAIT_S)
-    assert [event.text for event in job.of_kind("log")] == ["epoch 1: loss 0.25", "epoch 2: loss 0.125"]
+    told = [event.text for event in job.of_kind("log")]
+    assert told[:2] == ["epoch 1: loss 0.25", "epoch 2: loss 0.125"]
+    assert told[2:] == ["at least 1 × log line stayed at the site, rule rows-in-line: don't print data"]
     assert job.document("summary.json")["kept_by_rule"] == {"log line: rows-in-line": 1}
     assert b"patient 17" in (job.folder / "logs" / "stdout.log").read_bytes()
 

@@ -38,7 +38,7 @@ def describe(job: JobView, meter: MeterView | None = None) -> list[RenderableTyp
     if meter is not None and meter.left_bytes:
         shown += ["", heading("left the site"), *meter_text.of_hub(plain(meter))]
     if job.kept:
-        kept = ", ".join(f"{count} × {what}" for what, count in sorted(job.kept.items()))
+        kept = ", ".join(f"at least {count} × {what}" for what, count in sorted(job.kept.items()))
         shown += ["", Text(f"kept at the site: {printable(kept)}", style="dim")]
     return shown
 

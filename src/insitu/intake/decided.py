@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TypeVar
 
+from insitu.gate.channels.hints import describe_kept
 from insitu.intake.events import EventLog
-from insitu.intake.kept import Kept, rounded
+from insitu.intake.kept import Kept, at_least
 from insitu.intake.rules import LinesLeave, Rules, Stays, Stream
 from insitu.intake.runs import Run
 from insitu.wire.events import KeptEvent, LogEvent, ParamEvent, RunEvent, TagEvent
@@ -104,10 +105,15 @@ class Decided:
         self._kept.count(kind, number)
 
     def tell_what_was_kept(self) -> None:
-        """The last events of an attempt: counts by class. They need no room, being few."""
+        """The last events of an attempt: what stayed, with rule, limit and hint for people, and by class. They are few."""
+        by_number = sorted(self._kept.rules.items(), key=lambda found: (-found[1], found[0]))
+        for kept, count in by_number:
+            kind, _, rule = kept.rpartition(": ")
+            if self._events.has_room:
+                self.site_line(describe_kept(kind, rule, at_least(count)))
         for what, count in sorted(self._kept.counts.items()):
             self._events.append(
-                lambda seq, at, what=what, count=count: KeptEvent(seq=seq, at=at, what=what, count=rounded(count))
+                lambda seq, at, what=what, count=count: KeptEvent(seq=seq, at=at, what=what, count=at_least(count))
             )
 
     def flush(self) -> None:

@@ -1,9 +1,8 @@
-"""What stays at the site: counted by class for the hub, in full for the steward.
+"""What stays at the site: told by class and size of number to the hub, in full to the steward.
 
-A class is a word of ours. File endings come from a list, since an ending that
-the script chose would leave in the name of a class; counts above twenty are
-rounded to two digits, since an exact count of anything is a number that the
-script chose.
+A class is a word of ours, and of how many there are the hub hears a power of ten
+alone: a script can choose what it logs that will stay, so an exact count would be
+a number of its choosing, and so would be which of many classes there are.
 """
 
 from __future__ import annotations
@@ -13,26 +12,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-_ENDINGS = frozenset(
-    (
-        "html htm png jpg jpeg svg webp gif pdf txt log md csv tsv json jsonl yaml yml xml parquet npy npz "
-        "pkl pickle joblib pt pth ckpt onnx skops safetensors h5 keras zip gz tar bin py ipynb"
-    ).split()
-)
 
-
-def artifact_class(name: str) -> str:
-    """The class of an artifact by its name: `artifact .html`, or `artifact` for an ending that isn't usual."""
-    ending = name.rpartition(".")[2].lower() if "." in name else ""
-    return f"artifact .{ending}" if ending in _ENDINGS else "artifact"
-
-
-def rounded(count: int) -> int:
-    """`count`, with two digits that mean something above twenty."""
-    if count <= 20:
-        return count
-    unit: int = 10 ** (len(str(count)) - 2)
-    return max(1, round(count / unit) * unit)
+def at_least(count: int) -> int:
+    """The highest power of ten that `count`, at least one, reaches."""
+    return 10 ** (len(str(count)) - 1)
 
 
 class Kept:

@@ -28,7 +28,7 @@ from insitu.intake.control import ControlSocket, Orders, listen
 from insitu.intake.decided import Decided
 from insitu.intake.events import EventLog
 from insitu.intake.http import MAX_CONNECTIONS, Connections, JobConnection
-from insitu.intake.kept import Kept, artifact_class
+from insitu.intake.kept import Kept
 from insitu.intake.models import Models
 from insitu.intake.outputs import as_document, candidates
 from insitu.intake.request import IntakeRequest
@@ -78,8 +78,8 @@ class Intake:
         files = list(self.artifacts.walk())
         found = candidates(self.contract, self.runs, self.models, [path for path, _ in files])
         document, undeclared = as_document(found, files)
-        for path in undeclared:
-            self.decided.kept_elsewhere(artifact_class(path))
+        if undeclared:
+            self.decided.kept_elsewhere("artifact", len(undeclared))
         self.decided.tell_what_was_kept()
         self.decided.flush()
         _write_atomically(self.request.state_dir / "artifacts.json", document)

@@ -84,7 +84,7 @@ class KeptEvent(_Event):
     """Things that stayed at the site because nobody declared them: counted by class, never named."""
 
     kind: Literal["kept"] = "kept"
-    what: str = Field(max_length=60)  # a class: "artifact .html", "metric", "log line"
+    what: str = Field(max_length=60)  # a class: "artifact", "metric", "log line"
     count: int = Field(ge=1)
 
 

@@ -18,7 +18,8 @@ def test_a_rule_that_crashes_keeps_what_it_was_asked_about_and_the_script_goes_o
     assert job.intake.decided.lines("stdout", ["text", "more"]) == 0
     assert job.intake.decided.stream_ended("stdout") == 0
     _, summary = job.finish()
-    assert {event.kind for event in job.events()} == {"run", "kept"}
+    assert {event.kind for event in job.events()} == {"run", "kept", "log"}
+    assert {event.stream for event in job.of_kind("log")} == {"site"}
     assert summary["kept_by_rule"]["metric: rule-failed"] == 1
     assert "a value of the data" not in "".join(path.read_text() for path in job.folder.glob("*.json*"))
 
@@ -29,7 +30,21 @@ def test_before_the_rules_are_ready_nothing_leaves(job):
     job.call("POST", "runs/set-tag", {"run_id": OWN, "key": "t", "value": "v"})
     job.intake.decided.lines("stdout", ["text"])
     job.finish()
-    assert {event.kind for event in job.events()} == {"kept"}
+    assert {event.kind for event in job.events()} == {"kept", "log"}
+    assert {event.stream for event in job.of_kind("log")} == {"site"}
+
+
+def test_of_what_stayed_the_scientist_is_told_rule_limit_and_what_to_do(job):
+    job.intake.decided.kept_elsewhere("artifact", 17)
+    job.intake.kept.count("log line", 3, rule="log-ceiling")
+    job.finish()
+    told = [event.text for event in job.of_kind("log") if event.stream == "site"]
+    assert told[0].startswith(
+        "at least 10 × artifact stayed at the site, rule not-declared: declare it in the job's file"
+    )
+    assert told[1].startswith(
+        "at least 1 × log line stayed at the site, rule log-ceiling (limit: release.logs.ceiling): "
+    )
 
 
 def test_lines_that_wait_for_more_are_decided_when_the_stream_ends(job):

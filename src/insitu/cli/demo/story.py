@@ -152,7 +152,7 @@ class Story:
             f"{key} {number(job.metrics[key])}" for key in ("auc", "training_log_loss", "training_accuracy")
         )
         kept = sum(job.kept.values())
-        step.add(f"{metrics}" + (f"; {kept} things that nobody declared stayed at the site" if kept else ""))
+        step.add(f"{metrics}" + (f"; at least {kept} things that nobody declared stayed at the site" if kept else ""))
 
     # 4. What passed the gate becomes version 1, with its lineage.
 
