@@ -288,13 +288,18 @@ def _parts(array: Numbers) -> Iterator[Numbers]:
     else:
         columns = [array.reshape(-1)]
     for column in columns:
-        sample = column[:4096]
+        sample = _wide(column[:4096])
         if column.dtype.kind == "f" and np.isfinite(sample).all() and np.abs(sample).max(initial=0) < 256:
             for decimals in _DECIMALS:
                 if np.allclose(whole := np.rint(sample * 10.0**decimals), sample * 10.0**decimals, rtol=0, atol=1e-3):
                     if whole.max(initial=0) <= 255:
-                        yield np.rint(column * 10.0**decimals)
+                        yield np.rint(_wide(column) * 10.0**decimals)
                     break
+
+
+def _wide(values: Numbers) -> Numbers:
+    """In double precision if it is not whole numbers: in half precision a few decimals more are out of range."""
+    return values.astype(np.float64) if values.dtype.kind == "f" else values
 
 
 def _are_bytes(values: Numbers) -> bool:
