@@ -27,10 +27,11 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from insitu.domain.digests import Digest, digest_of
 from insitu.domain.errors import SignatureError
 from insitu.domain.outputs import OutputType
-from insitu.wire.envelopes import Envelope, open_envelope, seal
+from insitu.wire.envelopes import Envelope, seal
 from insitu.wire.job_file import DatasetInput, JobFile, Literals
 from insitu.wire.keys import Fingerprint, SigningKey
 from insitu.wire.names import explain
+from insitu.wire.reviewers import open_by_reviewer
 
 RUN_ENVELOPE_TYPE = "application/vnd.insitu.run-envelope.v1+json"
 MAX_RUNS = 100_000
@@ -128,24 +129,11 @@ def open_run_envelope(envelope: Envelope, *, reviewers: Mapping[str, str]) -> Ve
         SignatureError: no reviewer whom the policy names signed it, or it was altered.
         InvalidInputError: what was signed is no run envelope.
     """
-    try:
-        verified = open_envelope(envelope, RUN_ENVELOPE_TYPE, set(reviewers.values()))
-    except SignatureError as exc:
-        if exc.code != "unknown-signer":
-            raise
-        raise SignatureError(
-            "no reviewer whom the policy names signed this run envelope",
-            code="unknown-reviewer",
-            rule="review.reviewers",
-            measure=envelope.signatures[0].keyid[:80],
-            limit=", ".join(reviewers) or "nobody is named",
-            hint="a steward names reviewers under `review.reviewers` in the site's policy",
-        ) from exc
+    verified, name = open_by_reviewer(envelope, RUN_ENVELOPE_TYPE, reviewers, what="run envelope")
     try:
         document = RunEnvelopeDocument.model_validate(verified.payload)
     except ValidationError as exc:
         raise explain(exc, RunEnvelopeDocument, what="run envelope", code="run-envelope-document") from exc
-    name = next(name for name, fingerprint in reviewers.items() if fingerprint == verified.signer)
     return VerifiedRunEnvelope(document=document, digest=name_of(envelope), signer=verified.signer, signer_name=name)
 
 

@@ -13,11 +13,12 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from insitu.domain.errors import DeniedError, SignatureError
+from insitu.domain.errors import DeniedError
 from insitu.domain.reviews import ReviewVerdict
 from insitu.wire.envelopes import Envelope, open_envelope, seal, signer_of
 from insitu.wire.keys import Fingerprint, SigningKey
 from insitu.wire.names import explain
+from insitu.wire.reviewers import open_by_reviewer
 
 VERDICT_TYPE = "application/vnd.insitu.verdict.v1+json"
 VIEW_TYPE = "application/vnd.insitu.view.v1+json"
@@ -59,24 +60,11 @@ def open_verdict(envelope: Envelope, *, reviewers: Mapping[str, str]) -> Verifie
         SignatureError: no reviewer whom the policy names signed it.
         InvalidInputError: what was signed is no verdict.
     """
-    try:
-        verified = open_envelope(envelope, VERDICT_TYPE, set(reviewers.values()))
-    except SignatureError as exc:
-        if exc.code != "unknown-signer":
-            raise
-        raise SignatureError(
-            "no reviewer whom the policy names signed this verdict",
-            code="unknown-reviewer",
-            rule="review.reviewers",
-            measure=envelope.signatures[0].keyid[:80],
-            limit=", ".join(reviewers) or "nobody is named",
-            hint="a steward names reviewers under `review.reviewers` in the site's policy",
-        ) from exc
+    verified, name = open_by_reviewer(envelope, VERDICT_TYPE, reviewers, what="verdict")
     try:
         document = VerdictDocument.model_validate(verified.payload)
     except ValidationError as exc:
         raise explain(exc, VerdictDocument, what="verdict", code="verdict-document") from exc
-    name = next(name for name, print_ in reviewers.items() if print_ == verified.signer)
     return VerifiedVerdict(document=document, reviewer=verified.signer, reviewer_name=name)
 
 
