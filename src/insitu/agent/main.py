@@ -29,12 +29,12 @@ from insitu.agent.deployments import Deployments
 from insitu.agent.environments import Environments
 from insitu.agent.folder import SiteFolder
 from insitu.agent.hub_link import HubLink
+from insitu.agent.inside import SCRATCH_BYTES
 from insitu.agent.judge_pool import JudgePool
 from insitu.agent.ledger import Ledger
 from insitu.agent.policy_file import PolicyFile
 from insitu.agent.settings import AgentSettings, load_settings
 from insitu.agent.site import Site
-from insitu.agent.steps import SCRATCH_BYTES
 from insitu.agent.steward import Steward
 from insitu.agent.store import Store
 from insitu.agent.sync import HubConversation

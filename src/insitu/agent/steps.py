@@ -9,22 +9,19 @@ Every step may be repeated after a crash and ends in the same place.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
-import re
 import select
-import shlex
 import threading
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from insitu.agent import cover_attempt, disk, judging, releasing, smoke
 from insitu.agent.accept import check_may_run
 from insitu.agent.attempt import Attempt, Next
 from insitu.agent.catalogue import DatasetVersion, check_unchanged, list_datasets
+from insitu.agent.inside import intake_request, sandbox_spec
 from insitu.agent.meter import room_bytes
 from insitu.agent.newer_policy import SecondLook, channels
 from insitu.agent.wait_for_policy import reason, wait_for_policy
@@ -38,8 +35,7 @@ from insitu.gate.policy.values import SandboxRules
 from insitu.intake.client import EventReader, IntakeHandle, attach
 from insitu.sandbox.keeper import KeeperRequest
 from insitu.sandbox.keeper_pool import KeeperHandle
-from insitu.sandbox.spec import Limits, Mount, Reason, SandboxResult, SandboxSpec
-from insitu.wire.job_file import command_line
+from insitu.sandbox.spec import Reason, SandboxResult, SandboxSpec
 from insitu.wire.jobs import Target, check_fresh
 
 FAILURE_OF: Mapping[JobState, FailureClass] = {
@@ -50,10 +46,7 @@ FAILURE_OF: Mapping[JobState, FailureClass] = {
     JobState.RELEASING: FailureClass.LOST,
 }
 
-SCRATCH_BYTES = 1 << 30
-_JUST_OVER = 1 << 20  # a file that the kernel cut is more than the job may have, and so is said to be
 _FINISH_S = 10.0
-_PLAIN = re.compile(r"""python3?(?:[ ]+(?:[\w./=:,@%+-]|'[^']*'|"[^"$`\\!]*")+)*""", re.ASCII)
 _GATHER_S = 0.02
 _LONGEST_GATHER_S = 0.1
 
@@ -126,7 +119,7 @@ def prepare(attempt: Attempt) -> Next:
     attempt.workspace.make(gate_uid=site.settings.gate_gid)
     # Gate and sandbox get ready beside each other and beside the disk. Whatever goes wrong meanwhile ends both, and no
     # code has run.
-    with site.intakes.starting(_intake_request(attempt, data)) as intake:
+    with site.intakes.starting(intake_request(attempt, data)) as intake:
         request = KeeperRequest(
             spec=_ready_spec(attempt, target, data),
             sandbox=site.sandbox.name,
@@ -148,7 +141,7 @@ def _ready_spec(attempt: Attempt, target: Target, data: list[tuple[str, DatasetV
     environment = site.environments.ready(Digest(target.lock), site.link.fetch_blob)
     uid = _uid(attempt)
     attempt.workspace.make_outputs(uid)
-    return _sandbox_spec(attempt, code, environment, data, uid)
+    return sandbox_spec(attempt, code, environment, data, uid)
 
 
 def _uid(attempt: Attempt) -> int:
@@ -195,98 +188,6 @@ def _code(attempt: Attempt, digest: Digest) -> Any:
     # What names the gate may let out depends on what the code says, and the gate's process can't reach the code.
     write_code_words(read_code(folder), attempt.workspace.intake / CODE_WORDS)
     return folder
-
-
-def run_id_inside(job_id: str) -> str:
-    """The job's run as the script sees it: 32 hex digits, mapped to MLflow's own at the hub."""
-    return hashlib.sha256(f"insitu-run/{job_id}".encode()).hexdigest()[:32]
-
-
-def _intake_request(attempt: Attempt, data: list[tuple[str, DatasetVersion]]) -> dict[str, Any]:
-    site, job, space = attempt.site, attempt.verified, attempt.workspace
-    return {
-        "job_id": attempt.row.job_id,
-        "attempt": attempt.row.attempt,
-        "run_id": run_id_inside(attempt.row.job_id),
-        "experiment_id": "1",
-        "experiment_name": job.job.experiment_name,
-        "run_name": job.job.display_name,
-        "policy": site.policy.text,
-        "in_envelope": bool(attempt.run_envelope),
-        "contract": asdict(job.job.contract),
-        "index_dirs": [str(version.index) for _, version in data],
-        "socket": str(space.socket),
-        "control": str(space.control),
-        "state_dir": str(space.intake),
-        "script_root": "/job/code",
-        "tags": dict(job.job.tags),
-    }
-
-
-def _sandbox_spec(
-    attempt: Attempt, code: Any, environment: Any, data: list[tuple[str, DatasetVersion]], uid: int
-) -> SandboxSpec:
-    site, job, space = attempt.site, attempt.verified, attempt.workspace
-    policy = site.policy.require()
-    mounts = [
-        Mount(source=code, target="/job/code"),
-        Mount(source=environment, target="/opt/env"),
-        Mount(source=space.outputs, target="/job/outputs", writable=True),
-        *(Mount(source=version.data, target=f"/job/inputs/{name}") for name, version in data),
-    ]
-    return SandboxSpec(
-        name=attempt.site.sandbox_name(*attempt.row.key),
-        rootfs=site.base.rootfs,
-        argv=_argv(command_line(job.job)),
-        env=_environment(attempt, data),
-        workdir="/job/code",
-        mounts=tuple(mounts),
-        gate_port=5000,
-        limits=Limits(
-            memory_bytes=job.job.resources.memory,
-            cpus=job.job.resources.cpus,
-            processes=policy.sandbox.processes,
-            wall_s=job.job.limits.timeout,
-            scratch_bytes=SCRATCH_BYTES,
-            file_bytes=policy.sandbox.disk_bytes + _JUST_OVER,
-        ),
-        uid=uid,
-        gid=uid,
-    )
-
-
-def _argv(command: str) -> tuple[str, ...]:
-    """What runs the command: a shell, unless it is Python with words that no shell would read otherwise."""
-    if _PLAIN.fullmatch(command):
-        return tuple(shlex.split(command))
-    return ("/bin/sh", "-c", f"exec {command}")
-
-
-def _environment(attempt: Attempt, data: list[tuple[str, DatasetVersion]]) -> dict[str, str]:
-    """All that the job's environment holds: an allow-list, nothing of the agent's own."""
-    job = attempt.verified.job
-    threads = str(max(1, int(job.resources.cpus)))
-    return {
-        "PATH": "/opt/env/bin:/usr/local/bin:/usr/bin:/bin",
-        "HOME": "/tmp",  # noqa: S108 - the sandbox's own scratch
-        "USER": "job",  # the uid has no name inside, and getpass asks here first
-        "LOGNAME": "job",
-        "LANG": "C.UTF-8",
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "OMP_NUM_THREADS": threads,
-        "OPENBLAS_NUM_THREADS": threads,
-        "MLFLOW_TRACKING_URI": "http://127.0.0.1:5000",
-        "MLFLOW_EXPERIMENT_NAME": job.experiment_name,
-        "MLFLOW_RUN_ID": run_id_inside(attempt.row.job_id),
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # addresses that mean nothing outside
-        "GIT_PYTHON_REFRESH": "quiet",
-        "INSITU_JOB_ID": attempt.row.job_id,
-        "INSITU_OUTPUTS": "/job/outputs",
-        **{f"INSITU_INPUT_{name.upper()}": f"/job/inputs/{name}" for name, _ in data},
-    }
 
 
 # -- running → judging -------------------------------------------------------------------------------------------------

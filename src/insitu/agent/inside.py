@@ -1,0 +1,113 @@
+"""What a job's sandbox and its gate's process are asked to be: all that the job gets to see of its site.
+
+Allow-lists throughout: what is not named here is not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from dataclasses import asdict
+from typing import Any
+
+from insitu.agent.attempt import Attempt
+from insitu.agent.catalogue import DatasetVersion
+from insitu.sandbox.spec import Limits, Mount, SandboxSpec
+from insitu.wire.job_file import command_line
+
+SCRATCH_BYTES = 1 << 30
+_JUST_OVER = 1 << 20  # a file that the kernel cut is more than the job may have, and so is said to be
+_PLAIN = re.compile(r"""python3?(?:[ ]+(?:[\w./=:,@%+-]|'[^']*'|"[^"$`\\!]*")+)*""", re.ASCII)
+
+
+def run_id_inside(job_id: str) -> str:
+    """The job's run as the script sees it: 32 hex digits, mapped to MLflow's own at the hub."""
+    return hashlib.sha256(f"insitu-run/{job_id}".encode()).hexdigest()[:32]
+
+
+def intake_request(attempt: Attempt, data: list[tuple[str, DatasetVersion]]) -> dict[str, Any]:
+    site, job, space = attempt.site, attempt.verified, attempt.workspace
+    return {
+        "job_id": attempt.row.job_id,
+        "attempt": attempt.row.attempt,
+        "run_id": run_id_inside(attempt.row.job_id),
+        "experiment_id": "1",
+        "experiment_name": job.job.experiment_name,
+        "run_name": job.job.display_name,
+        "policy": site.policy.text,
+        "in_envelope": bool(attempt.run_envelope),
+        "contract": asdict(job.job.contract),
+        "index_dirs": [str(version.index) for _, version in data],
+        "socket": str(space.socket),
+        "control": str(space.control),
+        "state_dir": str(space.intake),
+        "script_root": "/job/code",
+        "tags": dict(job.job.tags),
+    }
+
+
+def sandbox_spec(
+    attempt: Attempt, code: Any, environment: Any, data: list[tuple[str, DatasetVersion]], uid: int
+) -> SandboxSpec:
+    site, job, space = attempt.site, attempt.verified, attempt.workspace
+    policy = site.policy.require()
+    mounts = [
+        Mount(source=code, target="/job/code"),
+        Mount(source=environment, target="/opt/env"),
+        Mount(source=space.outputs, target="/job/outputs", writable=True),
+        *(Mount(source=version.data, target=f"/job/inputs/{name}") for name, version in data),
+    ]
+    return SandboxSpec(
+        name=attempt.site.sandbox_name(*attempt.row.key),
+        rootfs=site.base.rootfs,
+        argv=_argv(command_line(job.job)),
+        env=_environment(attempt, data),
+        workdir="/job/code",
+        mounts=tuple(mounts),
+        gate_port=5000,
+        limits=Limits(
+            memory_bytes=job.job.resources.memory,
+            cpus=job.job.resources.cpus,
+            processes=policy.sandbox.processes,
+            wall_s=job.job.limits.timeout,
+            scratch_bytes=SCRATCH_BYTES,
+            file_bytes=policy.sandbox.disk_bytes + _JUST_OVER,
+        ),
+        uid=uid,
+        gid=uid,
+    )
+
+
+def _argv(command: str) -> tuple[str, ...]:
+    """What runs the command: a shell, unless it is Python with words that no shell would read otherwise."""
+    if _PLAIN.fullmatch(command):
+        return tuple(shlex.split(command))
+    return ("/bin/sh", "-c", f"exec {command}")
+
+
+def _environment(attempt: Attempt, data: list[tuple[str, DatasetVersion]]) -> dict[str, str]:
+    """All that the job's environment holds: an allow-list, nothing of the agent's own."""
+    job = attempt.verified.job
+    threads = str(max(1, int(job.resources.cpus)))
+    return {
+        "PATH": "/opt/env/bin:/usr/local/bin:/usr/bin:/bin",
+        "HOME": "/tmp",  # noqa: S108 - the sandbox's own scratch
+        "USER": "job",  # the uid has no name inside, and getpass asks here first
+        "LOGNAME": "job",
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+        "MLFLOW_TRACKING_URI": "http://127.0.0.1:5000",
+        "MLFLOW_EXPERIMENT_NAME": job.experiment_name,
+        "MLFLOW_RUN_ID": run_id_inside(attempt.row.job_id),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # addresses that mean nothing outside
+        "GIT_PYTHON_REFRESH": "quiet",
+        "INSITU_JOB_ID": attempt.row.job_id,
+        "INSITU_OUTPUTS": "/job/outputs",
+        **{f"INSITU_INPUT_{name.upper()}": f"/job/inputs/{name}" for name, _ in data},
+    }
