@@ -30,6 +30,7 @@ BENCHES = (
     "log_metric",
     "metrics_to_hub",
     "environments",
+    "staging",
     "idle_agents",
     "images",
     "serving",
