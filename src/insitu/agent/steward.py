@@ -1,4 +1,4 @@
-"""What a steward may ask of a site: its queue, its ledger, its policy. Its data: `steward_data`.
+"""What a steward may ask of a site: its queue, its ledger, its policy. Its data: `steward_stores`.
 
 Called through the console socket, never through the hub. Whose verdict counts is
 `review`; what is shown of an item is `evidence`.
