@@ -145,7 +145,7 @@ def _with_contents(subject: Subject, written: Written, knowledge: Knowledge, eff
             types, loaders = _types(data, effort, types, loaders)
     before = _before_rounding(subject, written, contents, effort)
     rows, not_checked = _rows(contents, before, knowledge, effort)
-    content, content_not_checked = _content(contents, scans)
+    content, content_not_checked = _content(contents, before, scans)
     return replace(
         subject,
         kinds=contents.kinds,
@@ -232,11 +232,13 @@ def _rows(
     return tuple(seen), not_checked
 
 
-def _content(contents: Contents, scans: Sequence[ContentScan]) -> tuple[tuple[ContentFound, ...], tuple[str, ...]]:
+def _content(
+    contents: Contents, before: Sequence[FoundNumbers], scans: Sequence[ContentScan]
+) -> tuple[tuple[ContentFound, ...], tuple[str, ...]]:
     try:
         for scan in scans:
             scan.look_at_texts(contents.texts)
-            scan.look_at_numbers(contents.numbers)
+            scan.look_at_numbers([*contents.numbers, *before])
     except OutOfEffortError:
         return tuple(scan.found for scan in scans), ("known-content",)
     return tuple(scan.found for scan in scans), ()

@@ -319,4 +319,5 @@ def _quantiles(values: Floats, counts: Ints, share: float) -> Floats:
     place = share * (counts - 1)
     low = np.floor(place).astype(np.int64)
     below, above = (np.take_along_axis(ordered, at[None], axis=0)[0] for at in (low, np.ceil(place).astype(np.int64)))
-    return below + np.where(place > low, (above - below) * (place - low), 0.0)
+    with np.errstate(invalid="ignore"):  # of columns of which nothing is taken
+        return below + np.where(place > low, (above - below) * (place - low), 0.0)
