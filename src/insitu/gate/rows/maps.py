@@ -289,6 +289,13 @@ def fit_lines(ours: Floats, theirs: Floats, precisions: Sequence[Precision]) -> 
 
     All columns at once: a candidate may have hundreds, and there are many hypotheses.
     """
+    with np.errstate(all="ignore"):  # of columns of which nothing is taken
+        return _fit_lines(ours, theirs, precisions)
+
+
+def _fit_lines(
+    ours: Floats, theirs: Floats, precisions: Sequence[Precision]
+) -> list[tuple[float, float, float] | None]:
     taken = np.isfinite(ours) & np.isfinite(theirs)
     x, y = np.where(taken, ours, 0.0), np.where(taken, theirs, 0.0)
     relative = np.array([precision.relative for precision in precisions])
@@ -319,5 +326,4 @@ def _quantiles(values: Floats, counts: Ints, share: float) -> Floats:
     place = share * (counts - 1)
     low = np.floor(place).astype(np.int64)
     below, above = (np.take_along_axis(ordered, at[None], axis=0)[0] for at in (low, np.ceil(place).astype(np.int64)))
-    with np.errstate(invalid="ignore"):  # of columns of which nothing is taken
-        return below + np.where(place > low, (above - below) * (place - low), 0.0)
+    return below + np.where(place > low, (above - below) * (place - low), 0.0)
