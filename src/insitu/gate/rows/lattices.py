@@ -16,7 +16,7 @@ but for whole numbers, and those agree with no shift.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -83,7 +83,17 @@ def _in_steps(candidate: Candidate, at: int) -> Ints | None:
     values = candidate.values[:, at]
     if not np.isfinite(values).all():
         return None
-    blur = 2 * float(candidate.precisions[at].scaled(values).max())
+    # Decimals may have been rounded to, after scaling; or what is written so is exact.
+    rounded = candidate.precisions[at]
+    for precision in dict.fromkeys((replace(rounded, step=0.0), rounded)):
+        found = _counted(values, 2 * float(precision.scaled(values).max()))
+        if found is not None:
+            return found
+    return None
+
+
+def _counted(values: Floats, blur: float) -> Ints | None:
+    """The column in steps, if each value lies within half of `blur` of one."""
     ordered = np.unique(values)
     differences = np.unique(np.diff(ordered))
     differences = differences[differences > _CLEAR * blur] if blur else differences
