@@ -31,6 +31,7 @@ from insitu.gate.rows import maps as row_maps
 from insitu.gate.rows.candidates import Precision
 from insitu.gate.rows.maps import fit_lines
 from insitu.gate.rows.scan import RowScan
+from insitu.gate.tree_shapes import leaf_tables
 from tests.unit.gate.gate_world import joblib_bytes, npz, scan_bytes, skops_bytes, training, wdbc
 
 TABLE = wdbc().to_numpy(dtype=np.float64)
@@ -421,3 +422,13 @@ def test_weights_and_whole_numbers_are_no_decimals_of_a_table():
     assert not scan_bytes(npz(random.normal(size=(60, 5)).astype("f4")), MEASURED).count
     assert not scan_bytes(npz(random.integers(-127, 128, (60, 5)).astype("i1")), MEASURED).count
     assert not scan_bytes(npz(np.round(random.normal(size=(200, 5)), 2)), MEASURED).count
+
+
+def test_a_tree_that_lies_about_its_counts_keeps_its_leaves_in_sight():
+    rows = MEASURED[np.random.default_rng(2).permutation(5000)[:60]] * [0.5, -3, 0.2, 2, 7] + 11
+    left = [2 * at + 1 if at < 59 else -1 for at in range(119)]
+    values = [MEASURED.mean(axis=0).tolist()] * 59 + np.round(rows, 4).tolist()
+    tree = {"left": left, "right": [at + 1 if at > 0 else at for at in left], "value": values}
+    tables = list(leaf_tables({"trees": [tree]}))
+    assert [len(table) for table in tables] == [60]
+    assert scan_bytes(npz(np.array(tables[0])), MEASURED).count >= 50

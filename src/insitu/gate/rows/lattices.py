@@ -28,7 +28,7 @@ from insitu.gate.rows.evidence import ColumnMap
 from insitu.gate.rows.maps import fit_lines
 
 _LEAST_ROWS = 12
-_SAMPLE = 48
+_SAMPLE = 24
 _LEAST_STEPS = 24  # between a column's ends: flags and small counts say nothing
 _MOST_STEPS = 1 << 22
 _CLEAR = 16  # times as wide as what rounding left open, a step has to be
@@ -40,13 +40,20 @@ _BINS = 1 << 20
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _AGREE = 0.4  # of the rows sampled, the others may be something else
 _LEAST_VOTES = 10
+_CANDIDATES = 6  # the first gets so much of all, the next of what is left
 
 
 @dataclass
 class VotePurse:
     """Votes that one scan may count; each takes some ten nanoseconds."""
 
-    left: int = 60_000_000
+    left: int = 120_000_000
+
+    def share(self) -> VotePurse:
+        """For one candidate: a part of what is left, so that something is left for the next."""
+        part = self.left // _CANDIDATES
+        self.left -= part
+        return VotePurse(part)
 
     def pay(self, votes: int) -> bool:
         if votes > self.left:
@@ -65,11 +72,14 @@ def maps_of_lattices(table: KnownTable, candidate: Candidate, purse: VotePurse, 
         return []
     steps = {at: found for at in range(values.shape[1]) if (found := _in_steps(candidate, at)) is not None}
     sources = sorted(steps, key=lambda at: (-len(np.unique(steps[at])), at))[:_COLUMNS]
+    if len(sources) < 2:
+        return []
+    share = purse.share()
     sample = np.unique(np.linspace(0, len(values) - 1, _SAMPLE).astype(np.int64))
     for first, second in ((a, b) for at, a in enumerate(sources) for b in sources[at + 1 :]):
         for pair in pairs:
             effort.check_time()
-            if not purse.pay(4 * len(sample) * table.rows):
+            if not share.pay(4 * len(sample) * table.rows):
                 return []
             for which, rows in _agreeing(table, pair, steps[first], steps[second], sample):
                 maps = _lines(table, candidate, which, rows)
