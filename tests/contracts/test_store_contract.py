@@ -60,7 +60,8 @@ def store(url, announced):
 
 
 def report(**changes):
-    from insitu.wire.sync import BaseOffer, DatasetOffer, SyncRequest
+    from insitu.wire.datasets import DatasetOffer
+    from insitu.wire.sync import BaseOffer, SyncRequest
 
     fields = {
         "agent_version": "0",

@@ -26,7 +26,6 @@ from insitu.agent.settings import load_settings
 from insitu.domain.errors import IntegrityError, InvalidInputError, NotFoundError
 from insitu.domain.ids import check_name
 from insitu.gate.known.data import build_index
-from insitu.wire.sync import ColumnView, DatasetOffer
 
 _MAX_FILES = 100_000
 _CHUNK = 1 << 20  # bytes
@@ -46,6 +45,7 @@ class DatasetVersion:
     files: tuple[dict[str, Any], ...]
     folder: Path
     added_at: str
+    format: str = ""  # csv, npy, …; empty: it was added before that was noted
 
     @property
     def data(self) -> Path:
@@ -59,17 +59,6 @@ class DatasetVersion:
     def label(self) -> str:
         return f"{self.name}@{self.version}"
 
-    def as_offer(self) -> DatasetOffer:
-        """What the hub may know of it."""
-        return DatasetOffer(
-            name=self.name,
-            version=self.version,
-            digest=self.digest,
-            rows=self.row_band,
-            columns=[ColumnView(name=name, type=kind) for name, kind in self.columns],
-            description=self.description,
-        )
-
     def as_dict(self) -> dict[str, Any]:
         """For the steward, at the site."""
         return {
@@ -80,6 +69,7 @@ class DatasetVersion:
             "rows_published": self.row_band,
             "columns": [{"name": name, "type": kind} for name, kind in self.columns],
             "description": self.description,
+            "format": self.format,
             "files": len(self.files),
             "size_bytes": sum(file["size"] for file in self.files),
             "added_at": self.added_at,
@@ -149,6 +139,7 @@ def add_dataset(
             "row_band": summary.row_count_band,
             "columns": [[column, type_] for column, type_ in summary.columns],
             "description": description,
+            "format": kind,
             "files": files,
             "added_at": datetime.now(UTC).isoformat(),
         }
@@ -204,6 +195,7 @@ def _load(path: Path) -> DatasetVersion:
         files=tuple(document["files"]),
         folder=path.parent,
         added_at=document["added_at"],
+        format=document.get("format", ""),
     )
 
 
