@@ -1,5 +1,7 @@
 """What sites tell of their data and their policy, through the API: kept, replaced, shown to people, and to nobody else."""
 
+from datetime import date
+
 import pytest
 from sqlalchemy import text
 
@@ -11,7 +13,7 @@ AGE = ColumnView(name="age", type="int64", sensitivity="personal", summary=Colum
 POLICY = PublishedPolicy(
     version=7,
     rules={"release.metrics.digits": 4, "budget.per_job": 5_000_000, "release.models.formats": ["skops"]},
-    datasets={"wdbc": PublishedGrant(purpose="screening", until="2027-06-30", runs=50)},
+    datasets={"wdbc": PublishedGrant(purpose="screening", until=date(2027, 6, 30), runs=50)},
 )
 
 

@@ -134,8 +134,12 @@ def _end_orphans(site: Site) -> None:
 
 
 @contextmanager
-def build_site(folder: SiteFolder, settings: AgentSettings) -> Iterator[Site]:
-    """A site's parts, made in the order in which they can fail cheaply, and let go in the end."""
+def build_site(folder: SiteFolder, settings: AgentSettings, link: HubLink | None = None) -> Iterator[Site]:
+    """A site's parts, made in the order in which they can fail cheaply, and let go in the end.
+
+    Args:
+        link: another one than that to the hub of the settings.
+    """
     folder.make(gate_gid=_gate_gid(settings))
     key = SigningKey.load(folder.key)
     sandbox_settings = SandboxSettings(state_dir=folder.run / "sandbox", docker_socket=Path(settings.docker_socket))
@@ -145,7 +149,7 @@ def build_site(folder: SiteFolder, settings: AgentSettings) -> Iterator[Site]:
     ledger = Ledger(folder.ledger)
     if ledger.head.entries == 0:
         ledger.append(_opened(settings))
-    link = HubLink(settings.hub, site=settings.site, key=key, ca_file=settings.ca_file)
+    link = link or HubLink(settings.hub, site=settings.site, key=key, ca_file=settings.ca_file)
     policy = PolicyFile(folder.policy)
     cache = Path(settings.cache) if settings.cache else folder.cache
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -12,8 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from insitu.agent import column_names, publishing
-from insitu.agent.catalogue import DatasetVersion, add_dataset, find_dataset, list_datasets
+from insitu.agent import publishing, steward_data
+from insitu.agent.catalogue import add_dataset, find_dataset, list_datasets
 from insitu.agent.datastores import add_datastore, list_datastores
 from insitu.agent.evidence import Evidence, brief
 from insitu.agent.folder import SiteFolder
@@ -68,37 +68,13 @@ class Steward:
         )
         publishing.write_default(self.folder, added)
         self.changed()
-        return self._with_publication(added)
+        return steward_data.with_publication(added)
 
     def data_list(self) -> list[dict[str, Any]]:
         return [known.as_dict() for known in list_datasets(self.folder)]
 
     def data_show(self, *, name: str, version: int | None = None) -> dict[str, Any]:
-        return self._with_publication(find_dataset(self.folder, name, version))
-
-    def data_publish(
-        self, *, name: str, version: int | None = None, changes: dict[str, Any], apply: bool, withdraw: bool = False
-    ) -> dict[str, Any]:
-        """What the hub would be told of a version by `publish.yaml` and `changes`; from now on, if `apply`."""
-        found = find_dataset(self.folder, name, version)
-        before = publishing.Publication() if withdraw else publishing.read_publication(found)
-        told = publishing.publish(found, publishing.change(before, changes), write=apply)
-        if apply:
-            self.changed()
-        return {
-            "name": found.name,
-            "version": found.version,
-            "file": str(found.folder / "publish.yaml"),
-        } | told.as_dict()
-
-    def _with_publication(self, version: DatasetVersion) -> dict[str, Any]:
-        names = [column for column, _ in version.columns]
-        return version.as_dict() | {
-            "told": publishing.offer_of(version).model_dump(mode="json"),
-            "withheld": [vars(one) for one in column_names.told_names(names)[1]],
-            "publish_file": str(version.folder / "publish.yaml"),
-            "publish_pending": publishing.is_pending(version),
-        }
+        return steward_data.with_publication(find_dataset(self.folder, name, version))
 
     # -- ledger and policy ---------------------------------------------------------------------------------------------
 

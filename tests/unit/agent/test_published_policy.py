@@ -22,9 +22,8 @@ def test_people_keys_bases_and_deployments_are_never_told() -> None:
     told = published(policy, {"wdbc"})
     assert told is not None
     text = told.model_dump_json()
-    for secret in ("alice", "jo", ALICE.fingerprint, JO.fingerprint, "8000", *policy.bases):
-        assert f'"{secret}"' not in text
-        assert secret not in text or len(secret) < 4
+    for secret in ("alice", '"jo"', ALICE.fingerprint, JO.fingerprint, "8000-8010", "needed", *policy.bases):
+        assert secret not in text
     assert {key.partition(".")[0] for key in told.rules} == {"sandbox", "release", "budget"}
 
 
