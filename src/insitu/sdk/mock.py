@@ -168,6 +168,13 @@ def _csv(table: Table) -> bytes:
 def _npy(table: Table, types: Mapping[str, str]) -> bytes:
     """NumPy's format, version 2.0: one array, or one of records where columns have names (NEP 1)."""
     names = list(table)
+    texts = [name for name in names if types.get(name) not in ("int64", "double")]
+    if texts:
+        raise InvalidInputError(
+            f"column {texts[0]!r} is text, which an npy file of mock data does not hold",
+            code="mock-format",
+            hint="take --format csv",
+        )
     whole = [types.get(name) == "int64" for name in names]
     rows = len(next(iter(table.values())))
     kinds = ["<i8" if one else "<f8" for one in whole]
