@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from insitu.gate.policy.loading import Policy
 from insitu.wire.datasets import PublishedGrant, PublishedPolicy, RuleValue
 
@@ -30,7 +32,10 @@ def published(policy: Policy | None, offered: Collection[str]) -> PublishedPolic
         for name, rules in policy.datasets.items()
         if name in offered
     }
-    return PublishedPolicy(version=policy.version, rules=dict(_flat(document, ())), datasets=grants)
+    try:
+        return PublishedPolicy(version=policy.version, rules=dict(_flat(document, ())), datasets=grants)
+    except ValidationError:
+        return None  # more than the hub takes: then it hears nothing of it, and of all else what it heard before
 
 
 def _flat(document: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[str, RuleValue]]:

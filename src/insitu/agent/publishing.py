@@ -28,7 +28,7 @@ from insitu.wire.datasets import ColumnView, DatasetOffer, Sensitivity
 from insitu.wire.names import did_you_mean, explain
 
 _CODE = "publish"
-_MOST_BYTES = 256_000  # of one version: it is part of each message to the hub
+_MOST_BYTES = 64_000  # of one version's summaries: they are part of each message to the hub
 
 Word = Literal["range", "quartiles", "categories", "missing"]
 WORDS: tuple[Word, ...] = ("range", "quartiles", "categories", "missing")
@@ -142,7 +142,7 @@ def make_offer(version: DatasetVersion, chosen: Publication) -> Told:
             "minimum_rows": chosen.minimum_rows if summaries else 0,
         }
     )
-    _check_size(offer)
+    _check_size(offer, sum(len(one.model_dump_json()) for one in summaries.values()))
     named = {name for name, choice in chosen.columns.items() if choice.told_as or choice.hidden}
     return Told(offer, tuple(one for one in withheld if one.name not in named), tuple(notes))
 
@@ -153,7 +153,7 @@ def _without_columns(version: DatasetVersion) -> DatasetOffer:
         version=version.version,
         digest=version.digest,
         rows=version.row_band,
-        description=version.description,
+        description=version.description[:1000],
         format=version.format,
     )
 
@@ -181,15 +181,14 @@ def _check_once(told: Sequence[str]) -> None:
         )
 
 
-def _check_size(offer: DatasetOffer) -> None:
-    size = len(offer.model_dump_json())
+def _check_size(offer: DatasetOffer, size: int) -> None:
     if size > _MOST_BYTES:
         raise InvalidInputError(
             f"too much would be told of {offer.name}@{offer.version}",
             code="publish-size",
             measure=f"{size} bytes",
             limit=f"{_MOST_BYTES} bytes",
-            hint="hide columns, or publish fewer categories",
+            hint="publish summaries of fewer columns, or fewer categories",
         )
 
 

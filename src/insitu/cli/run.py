@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,12 @@ from insitu.sdk.submit import PreparedJob
 from insitu.wire.job_file import Labels, command_line
 
 _HERE = "Rehearsal"
+
+
+class SandboxName(StrEnum):
+    PODMAN = "podman"
+    DOCKER = "docker"
+    BUBBLEWRAP = "bubblewrap"
 
 
 def run(
@@ -54,7 +61,7 @@ def run(
     rows: Annotated[int | None, typer.Option("--rows", help="Made-up rows.", rich_help_panel=_HERE)] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Other made-up rows.", rich_help_panel=_HERE)] = None,
     sandbox: Annotated[
-        str | None, typer.Option("--sandbox", help="podman, docker or bubblewrap.", rich_help_panel=_HERE)
+        SandboxName | None, typer.Option("--sandbox", help="podman, docker or bubblewrap.", rich_help_panel=_HERE)
     ] = None,
     base_layout: Annotated[
         Path | None, typer.Option("--base-layout", help="OCI layout with the base.", rich_help_panel=_HERE)
@@ -71,11 +78,11 @@ def run(
         "data": data or (),
         "rows": rows,
         "seed": seed,
-        "sandbox": sandbox,
+        "sandbox": sandbox and sandbox.value,
         "base_layout": base_layout,
     }
     if rehearse:
-        given = {name: value for name, value in only_here.items() if value is not None}
+        given: dict[str, Any] = {name: value for name, value in only_here.items() if value is not None}
         raise typer.Exit(_rehearse(file, _changes(changes or []), given))
     if any(value not in (None, ()) for value in only_here.values()):
         raise InvalidInputError(

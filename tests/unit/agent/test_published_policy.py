@@ -27,6 +27,12 @@ def test_people_keys_bases_and_deployments_are_never_told() -> None:
     assert {key.partition(".")[0] for key in told.rules} == {"sandbox", "release", "budget"}
 
 
+def test_what_is_more_than_the_hub_takes_is_not_told() -> None:
+    types = ", ".join(f"a.B{at}" for at in range(500))
+    text = TEXT.replace("trusted_types: []", f"trusted_types: [{types}]") + "publish_policy: true\n"
+    assert published(load_policy(text), {"wdbc"}) is None
+
+
 def test_a_grant_for_what_the_site_does_not_offer_is_not_told() -> None:
     told = published(load_policy(TEXT + "publish_policy: true\n"), {"other"})
     assert told is not None
