@@ -166,7 +166,7 @@ def _csv(table: Table) -> bytes:
 
 
 def _npy(table: Table, types: Mapping[str, str]) -> bytes:
-    """NumPy's format, version 2.0: one array, or one of records where columns have names (NEP 1)."""
+    """NumPy's format, version 2.0 or, for names beyond ASCII, 3.0: one array, or one of records where columns have names (NEP 1)."""
     names = list(table)
     texts = [name for name in names if types.get(name) not in ("int64", "double")]
     if texts:
@@ -188,7 +188,8 @@ def _npy(table: Table, types: Mapping[str, str]) -> bytes:
     record = struct.Struct("<" + "".join("q" if one else "d" for one in whole))
     columns = [[_as_number(value, whole=one) for value in table[name]] for name, one in zip(names, whole, strict=True)]
     body = b"".join(record.pack(*row) for row in zip(*columns, strict=True))
-    return b"\x93NUMPY\x02\x00" + struct.pack("<I", len(header)) + header + body
+    version = 2 if header.isascii() else 3
+    return b"\x93NUMPY" + bytes((version, 0)) + struct.pack("<I", len(header)) + header + body
 
 
 def _as_number(value: Value, *, whole: bool) -> int | float:

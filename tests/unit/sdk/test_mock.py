@@ -98,8 +98,11 @@ def test_a_plain_array_reads_back() -> None:
 
 
 def test_an_array_of_records_reads_back() -> None:
-    table = mock_table(a_view(AGE, DOSE), rows=9)
-    array = np.load(io.BytesIO(as_bytes(table, {"age": "int64", "dose": "double"}, "npy")), allow_pickle=False)
+    height = told("Größe Ω", "double")
+    table = mock_table(a_view(AGE, DOSE, height), rows=9)
+    types = {"age": "int64", "dose": "double", "Größe Ω": "double"}
+    array = np.load(io.BytesIO(as_bytes(table, types, "npy")), allow_pickle=False)
+    assert array["Größe Ω"].tolist() == table["Größe Ω"]
     assert array["age"].tolist() == table["age"]
     assert np.isnan(array["dose"]).tolist() == [value is None for value in table["dose"]]
 
