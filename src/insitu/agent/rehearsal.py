@@ -16,7 +16,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,6 @@ class Rehearsed:
     """What it would spend of the budgets."""
     ceiling_bytes: int
     sandbox: str
-    site_lines: list[str] = field(default_factory=list[str])
     said: str = ""
     """The end of what the script said to standard error, in full: the data are made up, so it may be seen here."""
 
@@ -274,7 +273,6 @@ def _told(runner: _Runner, site: Site, link: _RehearsalLink) -> Rehearsed:
         size_bytes=sum(entry.size_bytes for entry in entries),
         ceiling_bytes=sum(entry.ceiling_bytes for entry in entries),
         sandbox=site.sandbox.name,
-        site_lines=[line for line in lines if read_kept(line) is None],
         said=runner.said,
     )
 
