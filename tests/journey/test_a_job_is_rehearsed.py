@@ -129,7 +129,7 @@ def test_without_a_hub_a_policy_file_and_a_file_of_ones_own_will_do(
     policy.write_text(a_policy_text(key))
     code, told = run_json(capsys, *argv)
     assert (code, told["state"], told["policy"]["version"]) == (0, "succeeded", 7), told
-    assert told["data"] == [{"input": "patients", "dataset": "wdbc@3", "data": "1 files of yours"}]
+    assert told["data"] == [{"input": "patients", "dataset": "wdbc@3", "data": "yours: mine.csv"}]
 
     policy.write_text(a_policy_text(key, datasets="{}"))
     code, told = run_json(capsys, *argv)

@@ -154,7 +154,9 @@ def _stands(asked: Asked, job: JobFile, offers: _Offers, folder: Path, files: ty
             paths = given[name]
             kind = paths[0].suffix.removeprefix(".") if paths[0].suffix in (".csv", ".npy", ".parquet") else "files"
             label = wanted.dataset
-            yield Stand(name, label, files(wanted.name, kind, paths), f"{len(paths)} files of yours")
+            yield Stand(
+                name, label, files(wanted.name, kind, paths), f"yours: {', '.join(path.name for path in paths)}"
+            )
             continue
         yield _made_up(asked, job, name, wanted, offers, folder, files)
 
