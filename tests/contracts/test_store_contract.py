@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import exc, func, select, text, update
 
@@ -21,7 +24,7 @@ from insitu.hub.actions import agents
 from insitu.hub.actions import jobs as job_actions
 from insitu.hub.actions.placing import place_waiting
 from insitu.hub.placement import Placed
-from insitu.hub.store import blobs, deployments, job_states, jobs, outputs, people, sites, stream
+from insitu.hub.store import blobs, deployments, job_states, jobs, outputs, people, sites, stream, tables
 from insitu.hub.store.migrate import is_current, migrate
 from insitu.hub.store.session import Store
 from insitu.hub.store.tables import Base, JobRow, SiteRow
@@ -60,7 +63,8 @@ def store(url, announced):
 
 
 def report(**changes):
-    from insitu.wire.sync import BaseOffer, DatasetOffer, SyncRequest
+    from insitu.wire.datasets import DatasetOffer
+    from insitu.wire.sync import BaseOffer, SyncRequest
 
     fields = {
         "agent_version": "0",
@@ -154,6 +158,32 @@ def test_migrating_twice_changes_nothing_and_two_at_once_do_it_once(url):
     for one in stores:
         migrate(one)
         one.close()
+
+
+def test_what_sites_had_offered_is_kept_by_the_next_migrations(url):
+    store = Store(url)
+    config = Config()
+    config.set_main_option("script_location", str(Path(tables.__file__).parent / "migrations"))
+    with store.engine() as engine, engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0005")
+        for statement in OF_AN_OLDER_HUB:
+            connection.execute(text(statement))
+    migrate(store)
+    with store.read() as session:
+        (kept,) = sites.datasets(session)
+        assert (kept.name, kept.columns[0].name, kept.owner, kept.minimum_rows) == ("wdbc", "age", "", 0)
+        assert sites.published_policy(session, "leeds") is None
+    store.close()
+
+
+OF_AN_OLDER_HUB = (
+    """INSERT INTO sites (name, labels, created_at, public_key, fingerprint, agent_version, sandbox, policy_version, bases,
+    cpus, memory_bytes, slots, offer_digest, head_entries, head_hash, head_signature, head_countersigned, alarm, changed)
+    VALUES ('leeds', '{}', '2026-11-01 00:00:00+00:00', '', '', '', '', 0, '[]', 0, 0, 0, '', 0, '', '', '', '', 0)""",
+    """INSERT INTO site_datasets (site, name, version, digest, rows, columns, description)
+    VALUES ('leeds', 'wdbc', 1, 'd', '<100', '[{"name"\\: "age", "type"\\: "integer"}]', '')""",
+)
 
 
 def test_a_database_of_a_newer_hub_is_refused_and_left_alone(store):

@@ -36,7 +36,6 @@ from insitu.agent.stores.contract import ObjectInfo, ObjectStore
 from insitu.domain.errors import InvalidInputError, NotFoundError
 from insitu.domain.ids import check_name
 from insitu.gate.known.data import IndexSummary, build_index
-from insitu.wire.sync import ColumnView, DatasetOffer
 
 _MAX_OBJECTS = 1_000_000
 
@@ -80,17 +79,6 @@ class DatasetVersion:
     @property
     def staged(self) -> Staged:
         return Staged(self.label, self.digest, self.folder / "manifest.json", self.size_bytes)
-
-    def as_offer(self) -> DatasetOffer:
-        """What the hub may know of it."""
-        return DatasetOffer(
-            name=self.name,
-            version=self.version,
-            digest=self.digest,
-            rows=self.row_band,
-            columns=[ColumnView(name=name, type=kind) for name, kind in self.columns],
-            description=self.description,
-        )
 
     def as_dict(self) -> dict[str, Any]:
         """For the steward, at the site."""

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from insitu.agent import meter, steward_stores, steward_envelopes, steward_policy
+from insitu.agent import meter, steward_data, steward_envelopes, steward_policy, steward_stores
 from insitu.agent.steward import Steward
 from insitu.domain.errors import InsituError, InvalidInputError, UnreachableError, error_from_dict
 
@@ -37,7 +37,13 @@ _CALLS = frozenset(
         "release_decide",
     }
 )
-_OTHER_CALLS = {**steward_stores.CALLS, **meter.CALLS, **steward_envelopes.CALLS, **steward_policy.CALLS}
+_OTHER_CALLS = {
+    **meter.CALLS,
+    **steward_data.CALLS,
+    **steward_envelopes.CALLS,
+    **steward_policy.CALLS,
+    **steward_stores.CALLS,
+}
 
 
 class Console:

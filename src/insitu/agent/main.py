@@ -84,7 +84,7 @@ def run_agent(
     """
     folder = SiteFolder(root)
     settings = load_settings(folder)
-    with only_one(folder), build_site(folder, settings, environment or {}) as site:
+    with only_one(folder), build_site(folder, settings, environment) as site:
         _serve(site, stop, ready)
 
 
@@ -146,8 +146,19 @@ def _end_orphans(site: Site) -> None:
 
 
 @contextmanager
-def build_site(folder: SiteFolder, settings: AgentSettings, environment: Mapping[str, str]) -> Iterator[Site]:
-    """A site's parts, made in the order in which they can fail cheaply, and let go in the end."""
+def build_site(
+    folder: SiteFolder,
+    settings: AgentSettings,
+    environment: Mapping[str, str] | None = None,
+    *,
+    link: HubLink | None = None,
+) -> Iterator[Site]:
+    """A site's parts, made in the order in which they can fail cheaply, and let go in the end.
+
+    Args:
+        environment: where credentials of datastores may stand.
+        link: another one than that to the hub of the settings.
+    """
     folder.make(gate_gid=_gate_gid(settings))
     key = SigningKey.load(folder.key)
     sandbox_settings = SandboxSettings(state_dir=folder.run / "sandbox", docker_socket=Path(settings.docker_socket))
@@ -157,7 +168,7 @@ def build_site(folder: SiteFolder, settings: AgentSettings, environment: Mapping
     ledger = Ledger(folder.ledger)
     if ledger.head.entries == 0:
         ledger.append(_opened(settings))
-    link = HubLink(settings.hub, site=settings.site, key=key, ca_file=settings.ca_file)
+    link = link or HubLink(settings.hub, site=settings.site, key=key, ca_file=settings.ca_file)
     policy = PolicyFile(folder.policy)
     cache = Path(settings.cache) if settings.cache else folder.cache
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -184,7 +195,7 @@ def build_site(folder: SiteFolder, settings: AgentSettings, environment: Mapping
             judges=judges,
             cache=cache,
             data=_data_cache(folder, store, policy),
-            environment=environment,
+            environment=environment or {},
             environments=Environments(cache, base, index_url=settings.index_url, offline=settings.offline),
             now=lambda: store.floor_clock(datetime.now(UTC)),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from insitu.agent import publishing
 from insitu.agent.catalogue import (
     DatasetVersion,
     add_dataset,
@@ -14,6 +15,7 @@ from insitu.agent.catalogue import (
     note_on_dataset,
 )
 from insitu.agent.datastores import add_datastore, find_datastore, list_datastores
+from insitu.agent.steward_data import with_publication
 from insitu.agent.stores.check import check_store
 from insitu.agent.stores.credentials import Source
 from insitu.domain.errors import ConflictError, DeniedError, InvalidInputError
@@ -93,8 +95,9 @@ def data_add(
         cache=steward.data,
         environment=steward.environment,
     )
+    publishing.write_default(steward.folder, added)
     steward.changed()
-    return added.as_dict()
+    return with_publication(added)
 
 
 def data_list(steward: Steward, *, archived: bool = False) -> list[dict[str, Any]]:
@@ -102,7 +105,8 @@ def data_list(steward: Steward, *, archived: bool = False) -> list[dict[str, Any
 
 
 def data_show(steward: Steward, *, name: str, version: int | None = None) -> dict[str, Any]:
-    return _shown(steward, find_dataset(steward.folder, name, version))
+    found = find_dataset(steward.folder, name, version)
+    return {**with_publication(found), **_shown(steward, found)}
 
 
 def data_tag(

@@ -17,7 +17,10 @@ from insitu.agent.assignments import Assignments
 from insitu.agent.catalogue import list_datasets
 from insitu.agent.deployments import Deployments
 from insitu.agent.heads import keep_countersigned
+from insitu.agent.published_policy import published
+from insitu.agent.publishing import offers
 from insitu.agent.site import Site
+from insitu.domain.digests import digest_of
 from insitu.domain.errors import InsituError, SignatureError
 from insitu.wire.keys import parse_verify_key
 from insitu.wire.ledger import GENESIS, LedgerEntry
@@ -52,8 +55,12 @@ class HubConversation:
         self._changed = threading.Event()
         self._revision = ""
         self._applying = threading.Lock()
+        self._noting = threading.Lock()
         self._messages = 0
-        self._offered: set[str] = {entry.name for entry in site.ledger.entries() if entry.kind == "catalogue"}
+        self._told: dict[str, str] = {
+            entry.name: entry.digest for entry in site.ledger.entries() if entry.kind == "catalogue"
+        }
+        """Dataset version, or `policy` → digest of what the hub was told of it last."""
         self._countersigned: HeadReport | None = None
         self._threads = [
             threading.Thread(target=self._poll_loop, name="poll", daemon=True),
@@ -141,9 +148,13 @@ class HubConversation:
     def _request(self, wait_s: float) -> SyncRequest:
         site = self._site
         policy = site.policy.current()
-        offers = [known.as_offer() for known in list_datasets(site.folder)]
-        for offer in offers:
-            self._note_catalogue(f"{offer.name}@{offer.version}", offer.model_dump_json())
+        told = offers(site.folder)
+        for offer in told:
+            label = f"{offer.name}@{offer.version}"
+            self._note_catalogue(label, offer.model_dump_json(), [label])
+        rules = published(policy, {offer.name for offer in told})
+        if rules is not None:
+            self._note_catalogue("policy", rules.model_dump_json(), [])
         # By the poll alone: its messages follow one another, so a head never arrives after a longer one.
         head = self._signed_head() if wait_s else None
         return SyncRequest(
@@ -151,9 +162,10 @@ class HubConversation:
             started_at=self._started_at,
             sandbox=site.sandbox.name,  # type: ignore[arg-type] - the schema refuses any other word
             policy_version=policy.version if policy else 0,
+            policy=rules,
             bases=[BaseOffer(digest=site.base.digest, python=site.base.python, platform=site.base.platform)],
             capacity=self._capacity,
-            datasets=offers,
+            datasets=told,
             attempts=self._assignments.reports(),
             deployments=self._deployments.reports(),
             head=head,
@@ -175,24 +187,27 @@ class HubConversation:
             return None
         return HeadProof(since=known.entries, steps=self._site.ledger.consistency(known.entries, head.entries))
 
-    def _note_catalogue(self, label: str, what: str) -> None:
-        """A dataset's name and schema are about to leave for the first time: into the ledger first."""
-        if label in self._offered:
-            return
-        self._site.ledger.append(
-            LedgerEntry(
-                seq=0,
-                at=self._site.now(),
-                kind="catalogue",
-                name=label,
-                datasets=[label],
-                decision="released",
-                rule="catalogue",
-                size_bytes=len(what),
-                prev=GENESIS,
+    def _note_catalogue(self, name: str, what: str, datasets: list[str]) -> None:
+        """What is told of a dataset or of the policy is about to leave, or to change: into the ledger first."""
+        digest = digest_of(what.encode())
+        with self._noting:
+            if self._told.get(name) == digest:
+                return
+            self._site.ledger.append(
+                LedgerEntry(
+                    seq=0,
+                    at=self._site.now(),
+                    kind="catalogue",
+                    name=name,
+                    datasets=datasets,
+                    decision="released",
+                    rule="catalogue",
+                    size_bytes=len(what.encode()),
+                    digest=digest,
+                    prev=GENESIS,
+                )
             )
-        )
-        self._offered.add(label)
+            self._told[name] = digest
 
     def _note_status(self) -> None:
         """Status messages have a closed schema; how many left is one entry for all of them."""

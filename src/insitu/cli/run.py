@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,14 @@ from insitu.sdk.client import Client
 from insitu.sdk.submit import PreparedJob
 from insitu.wire.job_file import Labels, command_line
 
+_HERE = "Rehearsal"
+
+
+class SandboxName(StrEnum):
+    PODMAN = "podman"
+    DOCKER = "docker"
+    BUBBLEWRAP = "bubblewrap"
+
 
 def run(
     file: Annotated[Path, typer.Argument(help="The job file.", metavar="JOB.yaml")],
@@ -32,9 +41,55 @@ def run(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and submit nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    rehearse: Annotated[
+        bool,
+        typer.Option(
+            "--rehearse", help="Run it here on made-up data, and say what would leave.", rich_help_panel=_HERE
+        ),
+    ] = False,
+    policy: Annotated[
+        Path | None,
+        typer.Option("--policy", help="A policy file; else what the site publishes.", rich_help_panel=_HERE),
+    ] = None,
+    site: Annotated[
+        str | None, typer.Option("--site", help="Whose data and policy, where several fit.", rich_help_panel=_HERE)
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", help="A file of yours for a dataset.", metavar="INPUT=FILE", rich_help_panel=_HERE),
+    ] = None,
+    rows: Annotated[int | None, typer.Option("--rows", help="Made-up rows.", rich_help_panel=_HERE)] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Other made-up rows.", rich_help_panel=_HERE)] = None,
+    sandbox: Annotated[
+        SandboxName | None, typer.Option("--sandbox", help="podman, docker or bubblewrap.", rich_help_panel=_HERE)
+    ] = None,
+    base_layout: Annotated[
+        Path | None, typer.Option("--base-layout", help="OCI layout with the base.", rich_help_panel=_HERE)
+    ] = None,
 ) -> None:
-    """Lock a job's packages, show what runs where and what may leave, sign it, and submit it."""
+    """Lock a job's packages, show what runs where and what may leave, sign it, and submit it.
+
+    With --rehearse nothing is submitted: it runs on this machine, on made-up data, as it would at the site.
+    """
     out = current()
+    only_here = {
+        "policy": policy,
+        "site": site,
+        "data": data or (),
+        "rows": rows,
+        "seed": seed,
+        "sandbox": sandbox and sandbox.value,
+        "base_layout": base_layout,
+    }
+    if rehearse:
+        given: dict[str, Any] = {name: value for name, value in only_here.items() if value is not None}
+        raise typer.Exit(_rehearse(file, _changes(changes or []), given))
+    if any(value not in (None, ()) for value in only_here.values()):
+        raise InvalidInputError(
+            "--policy, --site, --data, --rows, --seed, --sandbox and --base-layout are for rehearsals",
+            code="usage",
+            hint=f"insitu run --rehearse {file}",
+        )
     with hub() as client:
         with out.progress(f"reading {file}") as say:
             prepared = client.prepare(file, changes=_changes(changes or []), progress=say)
@@ -55,6 +110,12 @@ def run(
     if job.reason.what:
         out.note(Text.assemble(state(job.state.value), f": {job.reason.what}"))
     out.note(command(f"insitu job logs -f {job.id}"))
+
+
+def _rehearse(file: Path, changes: dict[str, str], given: dict[str, Any]) -> int:
+    from insitu.cli.rehearse import Asked, rehearse_job
+
+    return rehearse_job(Asked(file=file, changes=changes, **given), current())
 
 
 def _changes(given: Sequence[str]) -> dict[str, str]:

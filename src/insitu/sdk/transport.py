@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,7 +30,7 @@ class Transport:
             base_url=self.hub,
             headers={"Authorization": f"Bearer {login.token}"},
             timeout=httpx.Timeout(timeout_s, connect=10.0),
-            verify=login.ca_file or True,
+            verify=ssl.create_default_context(cafile=login.ca_file) if login.ca_file else True,
             transport=carrier,
         )
 

@@ -13,9 +13,10 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from insitu.domain.jobs import JobState
+from insitu.wire.datasets import ColumnView, PublishedPolicy
 from insitu.wire.deployments import DeploymentDocument
 from insitu.wire.envelopes import Envelope
-from insitu.wire.sync import BaseOffer, ColumnView
+from insitu.wire.sync import BaseOffer
 
 
 class Role(StrEnum):
@@ -127,6 +128,19 @@ class DatasetView(_View):
     rows: str
     columns: list[ColumnView] = Field(default_factory=list[ColumnView])
     description: str = ""
+    format: str = ""
+    owner: str = ""
+    purpose: str = ""
+    licence: str = ""
+    minimum_rows: int = 0  # that each summary stands for
+    published_at: AwareDatetime | None = None  # when the hub was told what it knows now
+
+
+class SitePolicyView(_View):
+    """What a site publishes of its policy, for rehearsals."""
+
+    site: str
+    policy: PublishedPolicy
 
 
 # -- jobs --------------------------------------------------------------------------------------------------------------

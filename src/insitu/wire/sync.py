@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from insitu.domain.jobs import JobState
+from insitu.wire.datasets import DatasetOffer, PublishedPolicy
 from insitu.wire.envelopes import Envelope
 
 PROTOCOL = 2
@@ -23,22 +24,6 @@ _DIGEST = r"^sha256:[0-9a-f]{64}$"
 
 class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ColumnView(_Message):
-    name: str = Field(max_length=200)
-    type: str = Field(max_length=40)  # Arrow's name
-
-
-class DatasetOffer(_Message):
-    """A dataset version as the hub may know it: never a path, never a row, a band instead of a count."""
-
-    name: str
-    version: int = Field(ge=1)
-    digest: str  # keyed: names the version and tells nothing about its bytes
-    rows: str = Field(max_length=40)  # band, e.g. "100-1k"
-    columns: list[ColumnView] = Field(default_factory=list[ColumnView], max_length=10000)
-    description: str = Field(default="", max_length=1000)
 
 
 class BaseOffer(_Message):
@@ -102,6 +87,7 @@ class SyncRequest(_Message):
     started_at: AwareDatetime
     sandbox: Literal["podman", "docker", "bubblewrap", "unsafe"]
     policy_version: int = Field(ge=0, description="0: no readable policy, so nothing runs")
+    policy: PublishedPolicy | None = Field(default=None, description="its rules, where the site publishes them")
     bases: list[BaseOffer] = Field(default_factory=list[BaseOffer], max_length=16)
     capacity: Capacity
     datasets: list[DatasetOffer] = Field(default_factory=list[DatasetOffer], max_length=1000)

@@ -39,6 +39,7 @@ from insitu.hub.settings import HubSettings
 from insitu.hub.tracking import Tracking
 from insitu.testing.builders import NOON
 from insitu.wire.cards import CardDocument, seal_card
+from insitu.wire.datasets import DatasetOffer
 from insitu.wire.deployments import DeployedModel, ServingResources, sign_deployment
 from insitu.wire.envelopes import Envelope
 from insitu.wire.job_file import parse_job_document
@@ -51,7 +52,6 @@ from insitu.wire.sync import (
     AttemptReport,
     BaseOffer,
     Capacity,
-    DatasetOffer,
     DeploymentReport,
     HeadProof,
     HeadReport,

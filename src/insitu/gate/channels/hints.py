@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+
 _HINTS = {
     "not-declared": ("", "declare it in the job's file, under metrics or outputs; the rest is for the site alone"),
     "metric-count": ("release.metrics.max_count", "log each epoch, not each step"),
@@ -50,3 +53,23 @@ def describe_kept(kind: str, rule: str, at_least: int) -> str:
     key, hint = _HINTS.get(rule, ("", "ask the site's steward"))
     limit = f" (limit: {key})" if key else ""
     return f"at least {at_least} × {kind} stayed at the site, rule {rule}{limit}: {hint}"
+
+
+@dataclass(frozen=True)
+class KeptLine:
+    """What such a line says, in parts."""
+
+    kind: str
+    rule: str
+    at_least: int
+    limit: str
+    hint: str
+
+
+_LINE = re.compile(r"at least (\d+) × (.+?) stayed at the site, rule ([a-z-]+)(?: \(limit: ([\w.]+)\))?: (.*)")
+
+
+def read_kept(line: str) -> KeptLine | None:
+    """The parts of a line that `describe_kept` made; None for any other line."""
+    found = _LINE.fullmatch(line)
+    return found and KeptLine(found[2], found[3], int(found[1]), found[4] or "", found[5])

@@ -24,6 +24,10 @@ DEFAULT_POLICY_TEXT = (
 
 version: 1                       # add 1 with each change; the ledger says under which version something left
 
+# true: the hub is told the rules below, so that people can rehearse their jobs against them (`insitu run --rehearse`).
+# Never told: names and keys of people, whom a dataset is for, bases, deployments.
+publish_policy: false
+
 # ---- What may run ----------------------------------------------------------------------------------------------------
 
 # People whose signed jobs may run, each with the fingerprint that `insitu login` showed them. Ask for it by voice.

@@ -42,6 +42,10 @@ AS_STORED = "as stored"
 
 KEYS: Mapping[str, Key] = {
     "version": Key("Counts up with each change; ledger entries name it.", Order.NEUTRAL),
+    "publish_policy": Key(
+        "true: the hub is told the rules of sandbox, release, budget and datasets, and no person. false: it isn't.",
+        _LOWER,
+    ),
     "signers.*": Key("Name and key fingerprint of somebody whose signed jobs may run.", Order.NONE),
     "bases": Key("Digests of the root file systems that jobs and services may run on.", _FEWER),
     "datasets.*": Key("Who may use a dataset, for what, until when, how often. All four must be said.", Order.NONE),

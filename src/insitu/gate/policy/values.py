@@ -270,6 +270,7 @@ class Policy(_Values):
     """One version of a site's policy. Made by `insitu.gate.policy.loading.load_policy`."""
 
     version: Annotated[int, Field(ge=1)]
+    publish_policy: bool = False  # whether the hub is told the rules, without any person, so that people can rehearse
     signers: dict[PersonName, KeyFingerprint] = {}
     bases: Annotated[tuple[DigestText, ...], BeforeValidator(_as_tuple)] = ()
     datasets: dict[DatasetName, DatasetRules] = {}

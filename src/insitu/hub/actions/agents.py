@@ -111,9 +111,9 @@ def take_report(
         sites.note_report(session, site.name, report, now=now)
     else:
         sites.note_seen(session, site.name, now=now)
-    offer = _digest([offer.model_dump(mode="json") for offer in report.datasets])
+    offer = _digest([told and told.model_dump(mode="json") for told in (*report.datasets, report.policy)])
     if offer != known.offer_digest:
-        sites.note_offer(session, site.name, report.datasets, offer)
+        sites.note_offer(session, site.name, report, offer, now=now)
     if report.head is not None:
         _take_head(session, site.name, report.head, report.head_proof, known.head, hub_key)
     return was_away or has_changed or offer != known.offer_digest

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import secrets
 from datetime import datetime, timedelta
+from typing import Any
 
 from insitu.domain.errors import AuthenticationError, ConflictError, NotFoundError
 from insitu.domain.ids import check_name
+from insitu.hub import croissant
 from insitu.hub.access import Actor, Permission, check_can
 from insitu.hub.store import people, sites
 from insitu.hub.store.session import ReadSession, Store, WriteSession
 from insitu.wire.keys import SigningKey, parse_verify_key
-from insitu.wire.people import DatasetView, NewSite, SiteRequest, SiteView
+from insitu.wire.people import DatasetView, NewSite, SitePolicyView, SiteRequest, SiteView
 from insitu.wire.sync import JoinReply, JoinRequest
 
 _PREFIX = "insitu-join_"
@@ -70,9 +72,46 @@ def clear_alarm(actor: Actor, session: WriteSession, name: str, *, away_before: 
     return view.model_copy(update={"alarm": ""})
 
 
+def show_policy(actor: Actor, session: ReadSession, name: str, *, away_before: datetime) -> SitePolicyView:
+    """What a site publishes of its policy.
+
+    Raises:
+        NotFoundError: there is no such site, or it publishes nothing.
+    """
+    check_can(actor, Permission.LOOK)
+    _existing(session, name, away_before)
+    policy = sites.published_policy(session, name)
+    if policy is None:
+        raise NotFoundError(
+            f"{name} does not publish its policy",
+            code="policy-not-published",
+            hint="ask its steward for `publish_policy: true` in policy.yaml, or for the file",
+        )
+    return SitePolicyView(site=name, policy=policy)
+
+
 def list_datasets(actor: Actor, session: ReadSession) -> list[DatasetView]:
     check_can(actor, Permission.LOOK)
     return sites.datasets(session)
+
+
+def describe_dataset(
+    actor: Actor, session: ReadSession, name: str, *, version: int | None, site: str | None, hub: str
+) -> dict[str, Any]:
+    """A dataset version as Croissant metadata; the newest, where none is named.
+
+    Raises:
+        NotFoundError: nobody offers it.
+    """
+    found = [
+        one
+        for one in list_datasets(actor, session)
+        if one.name == name and version in (None, one.version) and site in (None, one.site)
+    ]
+    if not found:
+        wanted = name if version is None else f"{name}@{version}"
+        raise NotFoundError(f"no site offers a dataset {wanted}", code="no-dataset", hint="see `insitu data list`")
+    return croissant.describe(max(found, key=lambda one: one.version), hub=hub)
 
 
 def _existing(session: ReadSession, name: str, away_before: datetime) -> SiteView:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-from starlette.responses import Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from insitu.hub.actions import sites
-from insitu.hub.api.caller import HubParts, Person, page, route
-from insitu.wire.people import NewSite, Page, SiteRequest, SiteView
+from insitu.hub.api.caller import MAX_INT, HubParts, Person, page, route
+from insitu.wire.people import NewSite, Page, SitePolicyView, SiteRequest, SiteView
 
 router = APIRouter(prefix="/api/v1", tags=["sites"])
+
+AskedVersion = Annotated[int | None, Query(ge=1, le=MAX_INT)]
+AskedSite = Annotated[str | None, Query(max_length=64)]
 
 
 @router.post("/sites", status_code=201, **route("create_site"))
@@ -42,7 +48,23 @@ def clear_alarm(actor: Person, parts: HubParts, name: str) -> SiteView:
         return sites.clear_alarm(actor, session, name, away_before=parts.away_before())
 
 
+@router.get("/sites/{name}/policy", **route("show_site_policy"))
+def show_site_policy(actor: Person, parts: HubParts, name: str) -> SitePolicyView:
+    with parts.store.read() as session:
+        return sites.show_policy(actor, session, name, away_before=parts.away_before())
+
+
 @router.get("/datasets", response_model=Page, **route("list_datasets"))
 def list_datasets(actor: Person, parts: HubParts) -> Response:
     with parts.store.read() as session:
         return page(sites.list_datasets(actor, session))
+
+
+@router.get("/datasets/{name}/croissant", **route("describe_dataset"))
+def describe_dataset(
+    actor: Person, parts: HubParts, request: Request, name: str, version: AskedVersion = None, site: AskedSite = None
+) -> JSONResponse:
+    hub = str(request.base_url).rstrip("/")
+    with parts.store.read() as session:
+        found = sites.describe_dataset(actor, session, name, version=version, site=site, hub=hub)
+    return JSONResponse(found, media_type="application/ld+json")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -14,8 +13,9 @@ from insitu.hub.access import JoinedSite
 from insitu.hub.placement import SiteRoom
 from insitu.hub.store.session import ReadSession, WriteSession
 from insitu.hub.store.tables import JobRow, JoinTokenRow, SiteDatasetRow, SiteRow, table_of
+from insitu.wire.datasets import DatasetOffer, PublishedPolicy
 from insitu.wire.people import DatasetView, SiteView
-from insitu.wire.sync import BaseOffer, ColumnView, DatasetOffer, HeadReport, SyncRequest
+from insitu.wire.sync import BaseOffer, HeadReport, SyncRequest
 
 _RUNNING = [state.value for state in (JobState.ASSIGNED, JobState.PREPARING, JobState.RUNNING, JobState.JUDGING)]
 
@@ -124,18 +124,18 @@ def datasets(session: ReadSession) -> list[DatasetView]:
     rows = session.rows(
         select(SiteDatasetRow).order_by(SiteDatasetRow.name, SiteDatasetRow.version.desc(), SiteDatasetRow.site)
     ).scalars()
-    return [
-        DatasetView(
-            site=row.site,
-            name=row.name,
-            version=row.version,
-            digest=row.digest,
-            rows=row.rows,
-            columns=[ColumnView.model_validate(column) for column in row.columns],
-            description=row.description,
-        )
-        for row in rows
-    ]
+    return [_dataset_view(row) for row in rows]
+
+
+def _dataset_view(row: SiteDatasetRow) -> DatasetView:
+    told = {name: getattr(row, name) for name in (*DatasetOffer.model_fields, "site", "published_at")}
+    return DatasetView.model_validate(told)
+
+
+def published_policy(session: ReadSession, site: str) -> PublishedPolicy | None:
+    """The rules that a site publishes, if it does."""
+    found = session.rows(select(_SITES.c.published_policy).where(_SITES.c.name == site)).scalar_one_or_none()
+    return None if found is None else PublishedPolicy.model_validate(found)
 
 
 # -- joining -----------------------------------------------------------------------------------------------------------
@@ -261,12 +261,24 @@ def note_report(session: WriteSession, site: str, report: SyncRequest, *, now: d
     session.change(update(SiteRow).where(SiteRow.name == site).values(values))
 
 
-def note_offer(session: WriteSession, site: str, offers: Sequence[DatasetOffer], digest: str) -> None:
+def note_offer(session: WriteSession, site: str, report: SyncRequest, digest: str, *, now: datetime) -> None:
+    """Replace what a site offers and publishes; what it says as before keeps its time."""
+    before = {(row.name, row.version): row for row in _offered(session, site)}
     session.change(delete(SiteDatasetRow).where(SiteDatasetRow.site == site))
-    if offers:
-        rows = [{"site": site, **offer.model_dump(mode="json")} for offer in offers]
+    if report.datasets:
+        rows: list[dict[str, Any]] = []
+        for offer in report.datasets:
+            told = offer.model_dump(mode="json")
+            known = before.get((offer.name, offer.version))
+            same = known is not None and all(getattr(known, name) == value for name, value in told.items())
+            rows.append({"site": site, **told, "published_at": known.published_at if known and same else now})
         session.change(session.insert(SiteDatasetRow).on_conflict_do_nothing(), rows)
-    session.change(update(SiteRow).where(SiteRow.name == site).values(offer_digest=digest))
+    policy = report.policy and report.policy.model_dump(mode="json")
+    session.change(update(SiteRow).where(SiteRow.name == site).values(offer_digest=digest, published_policy=policy))
+
+
+def _offered(session: ReadSession, site: str) -> list[SiteDatasetRow]:
+    return list(session.rows(select(SiteDatasetRow).where(SiteDatasetRow.site == site)).scalars())
 
 
 def note_head(session: WriteSession, site: str, reported: HeadReport, *, countersigned: str) -> bool:

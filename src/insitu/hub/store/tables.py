@@ -120,6 +120,8 @@ class SiteRow(Base):
     memory_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
     slots: Mapped[int] = mapped_column(default=0)
     offer_digest: Mapped[str] = mapped_column(default="")
+    """Of the datasets and the policy that it last told of."""
+    published_policy: Mapped[dict[str, Any] | None]
     head_entries: Mapped[int] = mapped_column(BigInteger, default=0)
     """Only ever grows: a ledger that goes back is refused."""
     head_hash: Mapped[str] = mapped_column(default="")
@@ -150,6 +152,13 @@ class SiteDatasetRow(Base):
     rows: Mapped[str]
     columns: Mapped[list[Any]]
     description: Mapped[str]
+    format: Mapped[str] = mapped_column(default="", server_default="")
+    owner: Mapped[str] = mapped_column(default="", server_default="")
+    purpose: Mapped[str] = mapped_column(default="", server_default="")
+    licence: Mapped[str] = mapped_column(default="", server_default="")
+    minimum_rows: Mapped[int] = mapped_column(default=0, server_default="0")
+    published_at: Mapped[datetime | None]
+    """When the hub was told what stands here."""
 
 
 class JobRow(Base):
