@@ -29,6 +29,7 @@ BENCHES = (
     "sandbox_start",
     "log_metric",
     "metrics_to_hub",
+    "transfer",
     "environments",
     "idle_agents",
     "images",
