@@ -6,6 +6,8 @@
     base_layout         OCI layout with one base   -> its folder
     base                that base, unpacked        -> UnpackedBase(rootfs, digest, python, interpreter, platform)
     base_rootfs         its root file system       -> its folder; read-only, shared by all tests and runs
+    azurite             Azure's blob protocol    -> Azurite(endpoint, account, key)
+    s3                  S3's protocol            -> S3Server(endpoint, access_key_id, secret_access_key)
     free_port           a function that names a loopback port
 
 Each is the program that a person would run, started on loopback or a unix socket, with its data and log in a temporary
@@ -23,13 +25,15 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -266,3 +270,89 @@ def base(base_layout: Path) -> UnpackedBase:
 @pytest.fixture(scope="session")
 def base_rootfs(base: UnpackedBase) -> Path:
     return base.rootfs
+
+
+AZURITE_ACCOUNT = "devstoreaccount1"
+# Azurite's own, which everybody knows (Microsoft Learn, "Use the Azurite emulator"): no secret.
+AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+
+@dataclass(frozen=True)
+class Azurite:
+    """A blob service that speaks Azure's protocol at an address of its own."""
+
+    endpoint: str
+    account: str = AZURITE_ACCOUNT
+    key: str = AZURITE_KEY
+
+    def container(self, name: str) -> Any:
+        """A new, empty container, for tests to change what lies in it behind the site's back."""
+        from azure.storage.blob import BlobServiceClient
+
+        return BlobServiceClient(self.endpoint, credential=self.key).create_container(name)
+
+    def sas(self, *, permission: str = "rwlc", hours: float = 1) -> str:
+        """A token for the whole account, good until so many hours from now."""
+        from azure.storage.blob import AccountSasPermissions, ResourceTypes, generate_account_sas
+
+        return generate_account_sas(
+            self.account,
+            self.key,
+            ResourceTypes(service=True, container=True, object=True),
+            AccountSasPermissions.from_string(permission),
+            datetime.now(UTC) + timedelta(hours=hours),
+        )
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
+    """Azurite's blob service, empty at the session's start. What it holds is on disk, in a temporary folder."""
+    folder = tmp_path_factory.mktemp("azurite")
+    where = str(cache_folder() / "azurite" / "node_modules" / ".bin")
+    options = ["--skipApiVersionCheck", "--blobHost", "127.0.0.1", "--blobPort", "0", "--disableTelemetry"]
+    command = [program("azurite-blob", "npm, then scripts/bootstrap test", where), *options, "--location", str(folder)]
+    with service(command, folder / "log.txt") as running:
+
+        def endpoint() -> str | None:
+            said = re.search(r"successfully listens on (http://127\.0\.0\.1:\d+)", running.said())
+            return said[1] if said else None
+
+        yield Azurite(f"{wait_until(endpoint, running, 'azurite-blob')}/{AZURITE_ACCOUNT}")
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """Speaks S3, keeps all in memory, and asks nobody who they are: a test double, since no real server is packaged."""
+
+    endpoint: str
+    access_key_id: str = "insitu-tests"
+    secret_access_key: str = "insitu-tests-secret"
+
+    def bucket(self, name: str) -> Any:
+        """A client of a new, empty bucket of that name."""
+        import boto3
+
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=self.access_key_id,
+            aws_secret_access_key=self.secret_access_key,
+        )
+        client.create_bucket(Bucket=name)
+        return client
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3 server on loopback, empty at the session's start."""
+    folder = tmp_path_factory.mktemp("s3")
+    # A file, not its command: the installed script would be found only where the environment is on PATH.
+    command = [sys.executable, "-u", "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+    with service(command, folder / "log.txt") as running:
+
+        def endpoint() -> str | None:
+            said = re.search(r"Running on (http://127\.0\.0\.1:\d+)", running.said())
+            return said[1] if said else None
+
+        yield S3Server(wait_until(endpoint, running, "moto.server"))

@@ -14,15 +14,18 @@ from uv import find_uv_bin
 
 ROOT = Path(__file__).parents[2]
 HUB_ONLY = ["sqlalchemy", "alembic", "psycopg", "fastapi", "mlflow"]
+# Modules that are imported on use and need an extra of their own; what says so when it is missing is tested elsewhere.
+ON_USE = ["insitu.agent.stores.through_azure_sdk"]
 AT_A_SITE = ["agent", "intake", "sandbox", "gate", "deploy", "images", "wire", "domain"]
 AT_A_DESK = ["sdk", "wire", "domain"]
 
-IMPORT_ALL = """
+IMPORT_ALL = f"""
 import importlib, pkgutil, sys
+on_use = {ON_USE!r}
 for package in sys.argv[1:]:
     root = importlib.import_module("insitu." + package)
     for module in pkgutil.walk_packages(root.__path__, root.__name__ + "."):
-        if not module.name.endswith("__main__"):  # importing it would start it
+        if not module.name.endswith("__main__") and module.name not in on_use:  # importing that would start it
             importlib.import_module(module.name)
 """
 

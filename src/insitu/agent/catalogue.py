@@ -130,13 +130,14 @@ def add_dataset(
     """
     check_name(name, what="dataset")
     store = find_datastore(folder, datastore)
-    sources = _matching(store.folder, pattern)
+    root = Path(store.address.folder)
+    sources = _matching(root, pattern)
     version = 1 + max((known.version for known in list_datasets(folder) if known.name == name), default=0)
     target = folder.datasets / name / str(version)
     work = folder.datasets / f".{name}-{version}.{os.getpid()}"
     shutil.rmtree(work, ignore_errors=True)
     try:
-        files = _stage(sources, store.folder, work / "files", _index_key(folder))
+        files = _stage(sources, root, work / "files", _index_key(folder))
         staged = [work / "files" / file["path"] for file in files]
         (work / "index").mkdir()
         memory_bytes = load_settings(folder).index_memory
