@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from insitu.agent import meter, steward_envelopes, steward_policy
+from insitu.agent import meter, steward_data, steward_envelopes, steward_policy
 from insitu.agent.steward import Steward
 from insitu.domain.errors import InsituError, InvalidInputError, UnreachableError, error_from_dict
 
@@ -28,11 +28,6 @@ _log = logging.getLogger("insitu.agent")
 _MAX_LINE = 4 << 20
 _CALLS = frozenset(
     {
-        "datastore_add",
-        "datastore_list",
-        "data_add",
-        "data_list",
-        "data_show",
         "ledger_show",
         "policy_show",
         "release_list",
@@ -42,7 +37,7 @@ _CALLS = frozenset(
         "release_decide",
     }
 )
-_OTHER_CALLS = {**meter.CALLS, **steward_envelopes.CALLS, **steward_policy.CALLS}
+_OTHER_CALLS = {**steward_data.CALLS, **meter.CALLS, **steward_envelopes.CALLS, **steward_policy.CALLS}
 
 
 class Console:

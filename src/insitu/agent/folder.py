@@ -43,7 +43,7 @@ class SiteFolder:
 
     @property
     def datastores(self) -> Path:
-        return self.root / "datastores.yaml"  # mode 0600: later kinds of store have credentials
+        return self.root / "datastores.yaml"  # mode 0600: it holds the stores' credentials
 
     @property
     def database(self) -> Path:

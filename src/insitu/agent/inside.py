@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from insitu.agent.attempt import Attempt
@@ -48,15 +50,25 @@ def intake_request(attempt: Attempt, data: list[tuple[str, DatasetVersion]]) -> 
 
 
 def sandbox_spec(
-    attempt: Attempt, code: Any, environment: Any, data: list[tuple[str, DatasetVersion]], uid: int
+    attempt: Attempt,
+    code: Any,
+    environment: Any,
+    data: list[tuple[str, DatasetVersion]],
+    uid: int,
+    *,
+    copies: Mapping[str, Path],
 ) -> SandboxSpec:
+    """What the sandbox is to be. `copies` are inputs that the job has for itself, and may write."""
     site, job, space = attempt.site, attempt.verified, attempt.workspace
     policy = site.policy.require()
     mounts = [
         Mount(source=code, target="/job/code"),
         Mount(source=environment, target="/opt/env"),
         Mount(source=space.outputs, target="/job/outputs", writable=True),
-        *(Mount(source=version.data, target=f"/job/inputs/{name}") for name, version in data),
+        *(
+            Mount(source=copies.get(name, version.data), target=f"/job/inputs/{name}", writable=name in copies)
+            for name, version in data
+        ),
     ]
     return SandboxSpec(
         name=attempt.site.sandbox_name(*attempt.row.key),

@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from insitu.agent.assignments import Assignments
+from insitu.agent.catalogue import data_cache, in_use
 from insitu.agent.console import Console
 from insitu.agent.deployments import Deployments
 from insitu.agent.environments import Environments
@@ -35,8 +36,10 @@ from insitu.agent.ledger import Ledger
 from insitu.agent.policy_file import PolicyFile
 from insitu.agent.settings import AgentSettings, load_settings
 from insitu.agent.site import Site
+from insitu.agent.staging.data_cache import DataCache
 from insitu.agent.steward import Steward
 from insitu.agent.store import Store
+from insitu.agent.stores.credentials import store_environment
 from insitu.agent.sync import HubConversation
 from insitu.domain.digests import Digest, parse_digest
 from insitu.domain.errors import ConflictError, InsituError
@@ -59,13 +62,20 @@ _INTAKE_MEMORY = 2 << 30  # of address space; an idle one holds about 40 MB
 GATE_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"}
 
 
-def run_agent(root: Path, stop: threading.Event, *, ready: Callable[[Site], None] = lambda _: None) -> None:
+def run_agent(
+    root: Path,
+    stop: threading.Event,
+    *,
+    ready: Callable[[Site], None] = lambda _: None,
+    environment: Mapping[str, str] | None = None,
+) -> None:
     """Run a site until `stop` is set.
 
     Args:
         root: the site's folder.
         stop: set it to end the agent; jobs go on.
         ready: called once, when the agent serves its console and talks to its hub.
+        environment: where credentials of datastores may stand.
 
     Raises:
         NotFoundError: the folder is not a site's.
@@ -74,7 +84,7 @@ def run_agent(root: Path, stop: threading.Event, *, ready: Callable[[Site], None
     """
     folder = SiteFolder(root)
     settings = load_settings(folder)
-    with only_one(folder), build_site(folder, settings) as site:
+    with only_one(folder), build_site(folder, settings, environment or {}) as site:
         _serve(site, stop, ready)
 
 
@@ -105,6 +115,8 @@ def _serve(site: Site, stop: threading.Event, ready: Callable[[Site], None]) -> 
         changed=changed,
         gate_gid=_gate_gid(site.settings),
         cache=site.cache,
+        data=site.data,
+        environment=site.environment,
         now=site.now,
     )
     console = Console(site.folder.console, steward)
@@ -134,7 +146,7 @@ def _end_orphans(site: Site) -> None:
 
 
 @contextmanager
-def build_site(folder: SiteFolder, settings: AgentSettings) -> Iterator[Site]:
+def build_site(folder: SiteFolder, settings: AgentSettings, environment: Mapping[str, str]) -> Iterator[Site]:
     """A site's parts, made in the order in which they can fail cheaply, and let go in the end."""
     folder.make(gate_gid=_gate_gid(settings))
     key = SigningKey.load(folder.key)
@@ -171,6 +183,8 @@ def build_site(folder: SiteFolder, settings: AgentSettings) -> Iterator[Site]:
             intakes=intakes,
             judges=judges,
             cache=cache,
+            data=_data_cache(folder, store, policy),
+            environment=environment,
             environments=Environments(cache, base, index_url=settings.index_url, offline=settings.offline),
             now=lambda: store.floor_clock(datetime.now(UTC)),
         )
@@ -181,6 +195,13 @@ def build_site(folder: SiteFolder, settings: AgentSettings) -> Iterator[Site]:
         link.close()
         ledger.close()
         store.close()
+
+
+def _data_cache(folder: SiteFolder, store: Store, policy: PolicyFile) -> DataCache:
+    found = policy.current()
+    cache = data_cache(folder, in_use=in_use(folder, store), reserve_bytes=found.sandbox.free_bytes if found else 0)
+    cache.forget_unfinished()
+    return cache
 
 
 def _base(folder: SiteFolder, settings: AgentSettings) -> UnpackedBase:
@@ -261,11 +282,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 stream.write(json.dumps(line) + "\n")
 
     try:
-        run_agent(given.dir, stop, ready=say)
+        run_agent(given.dir, stop, ready=say, environment=take_store_environment())
     except InsituError as exc:
         sys.stderr.write(f"error[{exc.code}]: {exc}\n")
         return exc.exit_code
     return 0
+
+
+def take_store_environment() -> dict[str, str]:
+    """The credentials of datastores that this process was given; taken out, so that nothing it starts inherits them."""
+    found = store_environment(os.environ)
+    for name in found:
+        del os.environ[name]
+    return found
 
 
 def set_up_logging(level: str) -> None:
@@ -273,7 +302,8 @@ def set_up_logging(level: str) -> None:
     logging.basicConfig(
         level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    for noisy in ("httpx", "httpcore"):
+    # Azure's library logs addresses, and a token may stand in one.
+    for noisy in ("httpx", "httpcore", "azure", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

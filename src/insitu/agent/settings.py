@@ -30,6 +30,7 @@ class AgentSettings(BaseModel):
     slots: int = Field(default=4, ge=1, le=256)  # jobs at a time
     cpus: float = Field(default=0, ge=0)  # for all jobs together; 0: what the machine has
     memory: ByteCount | None = None  # for all jobs together; none: three quarters of the machine's
+    data_cache: ByteCount | None = None  # most bytes of datasets kept here for jobs; none: half of the disk
     index_memory: ByteCount = 256 << 20  # that indexing a dataset may take; more makes it quicker where data is larger
     first_uid: int = Field(default=210_000, ge=1000)  # host uids from here on are given to jobs and gates
     index_url: str | None = None  # where wheels come from; hashes are checked whatever it serves

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from insitu.agent.judge_pool import JudgePool
 from insitu.agent.ledger import Ledger
 from insitu.agent.policy_file import PolicyFile
 from insitu.agent.settings import AgentSettings
+from insitu.agent.staging.data_cache import DataCache
 from insitu.agent.store import Store
 from insitu.images.base import UnpackedBase
 from insitu.intake.client import IntakePool
@@ -43,6 +44,10 @@ class Site:
     cache: Path
     """Code and packages by digest; nothing in it is only here."""
     environments: Environments
+    data: DataCache
+    """Private bytes that jobs read; another folder than `cache`, since that may be shared with other sites."""
+    environment: Mapping[str, str]
+    """Of the agent's process, for datastores whose credentials stand there. Goes nowhere else."""
     now: Callable[[], datetime]
     """The site's clock, floored by the latest time it has recorded."""
 

@@ -20,10 +20,12 @@ from typing import Any
 from insitu.agent import cover_attempt, disk, judging, releasing, smoke
 from insitu.agent.accept import check_may_run
 from insitu.agent.attempt import Attempt, Next
-from insitu.agent.catalogue import DatasetVersion, check_unchanged, list_datasets
+from insitu.agent.catalogue import DatasetVersion, list_datasets
 from insitu.agent.inside import intake_request, sandbox_spec
 from insitu.agent.meter import room_bytes
 from insitu.agent.newer_policy import SecondLook, channels
+from insitu.agent.ready_data import private_copies, ready_data
+from insitu.agent.staging.fetch import StoppedError
 from insitu.agent.wait_for_policy import reason, wait_for_policy
 from insitu.agent.workspace import unpack_code
 from insitu.domain.digests import Digest
@@ -110,9 +112,9 @@ def prepare(attempt: Attempt) -> Next:
         return _runs(attempt)  # started before a crash that came before this was recorded
     target = Target.model_validate(attempt.row.details["target"])
     try:
-        data = attempt.datasets
-        for _, version in data:
-            check_unchanged(version, site.folder)
+        data = ready_data(attempt)
+    except StoppedError:
+        return Next(JobState.CANCELLED) if attempt.cancelled.is_set() else Next(JobState.PREPARING)
     except InsituError as exc:
         return Next.failed(FailureClass.DATA, exc)
     _end_intake_of_a_former_try(attempt)
@@ -141,7 +143,7 @@ def _ready_spec(attempt: Attempt, target: Target, data: list[tuple[str, DatasetV
     environment = site.environments.ready(Digest(target.lock), site.link.fetch_blob)
     uid = _uid(attempt)
     attempt.workspace.make_outputs(uid)
-    return sandbox_spec(attempt, code, environment, data, uid)
+    return sandbox_spec(attempt, code, environment, data, uid, copies=private_copies(attempt, data, uid))
 
 
 def _uid(attempt: Attempt) -> int:

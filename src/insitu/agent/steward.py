@@ -1,4 +1,4 @@
-"""What a steward may ask of a site: its queue, its ledger, its policy, its data.
+"""What a steward may ask of a site: its queue, its ledger, its policy. Its data: `steward_data`.
 
 Called through the console socket, never through the hub. Whose verdict counts is
 `review`; what is shown of an item is `evidence`.
@@ -6,20 +6,19 @@ Called through the console socket, never through the hub. Whose verdict counts i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from insitu.agent.catalogue import add_dataset, find_dataset, list_datasets
-from insitu.agent.datastores import add_datastore, list_datastores
 from insitu.agent.evidence import Evidence, brief
 from insitu.agent.folder import SiteFolder
 from insitu.agent.ledger import Ledger
 from insitu.agent.policy_file import PolicyFile
 from insitu.agent.review import Review
 from insitu.agent.review_queue import ItemRow
+from insitu.agent.staging.data_cache import DataCache
 from insitu.agent.store import Store
 from insitu.domain.errors import NotFoundError
 
@@ -37,6 +36,10 @@ class Steward:
     gate_gid: int | None
     cache: Path
     """Where the code of jobs lies, by digest."""
+    data: DataCache
+    """Where copies of the data lie that jobs read."""
+    environment: Mapping[str, str]
+    """Where credentials of datastores may stand."""
     now: Callable[[], datetime]
 
     @property
@@ -46,33 +49,6 @@ class Steward:
     @property
     def evidence(self) -> Evidence:
         return Evidence(self.review, self.folder, self.cache, self.gate_gid)
-
-    # -- data ----------------------------------------------------------------------------------------------------------
-
-    def datastore_add(self, *, name: str, url: str) -> dict[str, Any]:
-        return add_datastore(self.folder, name, url).as_dict()
-
-    def datastore_list(self) -> list[dict[str, Any]]:
-        return [store.as_dict() for store in list_datastores(self.folder)]
-
-    def data_add(self, *, name: str, datastore: str, path: str, format: str, description: str) -> dict[str, Any]:
-        added = add_dataset(
-            self.folder,
-            name,
-            datastore=datastore,
-            pattern=path,
-            kind=format,
-            description=description,
-            gate_gid=self.gate_gid,
-        )
-        self.changed()
-        return added.as_dict()
-
-    def data_list(self) -> list[dict[str, Any]]:
-        return [known.as_dict() for known in list_datasets(self.folder)]
-
-    def data_show(self, *, name: str, version: int | None = None) -> dict[str, Any]:
-        return find_dataset(self.folder, name, version).as_dict()
 
     # -- ledger and policy ---------------------------------------------------------------------------------------------
 

@@ -61,6 +61,9 @@ create table if not exists clock (id integer primary key check (id = 1), latest 
 """
 
 
+_READING = (JobState.ASSIGNED, JobState.PREPARING, JobState.RUNNING, JobState.JUDGING)
+
+
 @dataclass
 class AttemptRow:
     """One attempt as this site holds it."""
@@ -223,6 +226,21 @@ class Store:
         """How many accepted jobs have used a dataset, whichever version."""
         rows = self._read("select datasets from runs")
         return sum(dataset in {name.partition("@")[0] for name in json.loads(row[0])} for row in rows)
+
+    def jobs_of(self, dataset: str) -> list[tuple[str, list[str]]]:
+        """(job, versions of it that the job was accepted for) for each accepted job of a dataset, oldest first."""
+        rows = self._read("select job_id, datasets from runs order by rowid")
+        found = [(row[0], [one for one in json.loads(row[1]) if one.partition("@")[0] == dataset]) for row in rows]
+        return [(job, versions) for job, versions in found if versions]
+
+    def datasets_in_use(self) -> set[str]:
+        """name@version of what open attempts read, or will."""
+        rows = self._read(
+            "select distinct runs.datasets from runs join attempts using (job_id) "
+            "where attempts.over = 0 and attempts.state in (?, ?, ?, ?)",
+            *(state.value for state in _READING),
+        )
+        return {label for row in rows for label in json.loads(row[0])}
 
     # -- deployments ---------------------------------------------------------------------------------------------------
 

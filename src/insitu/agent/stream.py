@@ -38,7 +38,7 @@ _REMEMBER_S = 1.0  # between two notes of what the hub holds: one that is lost m
 _RETRY_S = 2.0
 _NUMBER_BYTES = 18  # `,"seq":` and up to 11 digits: an upper bound, so that a budget is never overdrawn
 _FINAL = re.compile(rb'"state":"(?:succeeded|failed|cancelled|refused|held)"')
-_FREE_KINDS = frozenset({"state", "kept", "decision"})  # closed schema: no text of the job's own
+_FREE_KINDS = frozenset({"state", "staging", "kept", "decision"})  # closed schema: no text of the job's own
 
 
 @dataclass(frozen=True)

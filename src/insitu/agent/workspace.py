@@ -3,6 +3,7 @@
 jobs/<job>-<attempt>/
     code/       the snapshot, read-only in the sandbox
     outputs/    the only thing the job may write besides its scratch
+    inputs/     copies of data that the job may write (mode `download`)
     intake/     what the gate wrote down while it ran
     keeper/     pid, result and self-test of the sandbox
     frozen/     outputs after the sandbox is gone: nothing writes here any more
@@ -59,6 +60,10 @@ class Workspace:
     @property
     def intake(self) -> Path:
         return self.root / "intake"
+
+    @property
+    def inputs(self) -> Path:
+        return self.root / "inputs"
 
     @property
     def keeper(self) -> Path:

@@ -87,13 +87,13 @@ def start(
     folder: SiteDir = None,
 ) -> None:
     """Run the agent until it is told to stop (Ctrl-C, SIGTERM). What runs at the site goes on."""
-    from insitu.agent.main import run_agent, set_up_logging
+    from insitu.agent.main import run_agent, set_up_logging, take_store_environment
 
     set_up_logging(log_level)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    run_agent(site_folder(folder), stop, ready=_say_ready)
+    run_agent(site_folder(folder), stop, ready=_say_ready, environment=take_store_environment())
 
 
 def _say_ready(site: Site) -> None:

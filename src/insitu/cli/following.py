@@ -10,6 +10,7 @@ from insitu.cli import job_text
 from insitu.cli.errors import INTERRUPTED
 from insitu.cli.output import Output, command, number, printable, state
 from insitu.domain.jobs import JobState, is_final
+from insitu.domain.quantities import format_bytes
 from insitu.sdk.client import Client, JobEvent
 from insitu.wire.people import JobView
 
@@ -68,6 +69,9 @@ def show_event(event: JobEvent, out: Output) -> None:
             out.note(Text(f"  {printable(str(data.get('key')))} = {text}{step}", style="dim"))
         case "state":
             out.note(state(str(data.get("state"))))
+        case "staging":
+            done, of = (format_bytes(int(data.get(key, 0))) for key in ("done_bytes", "all_bytes"))
+            out.note(Text(f"  data: about {done} of {of} at hand", style="dim"))
         case "decision":
             words = f"  {data.get('output')}: {data.get('rule')}"
             measure = f", {data['measure']}" if data.get("measure") else ""

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from insitu.agent.catalogue import data_cache, in_use
 from insitu.agent.folder import SiteFolder
 from insitu.agent.ledger import Ledger
 from insitu.agent.main import only_one
@@ -14,6 +15,7 @@ from insitu.agent.policy_file import PolicyFile
 from insitu.agent.settings import load_settings
 from insitu.agent.steward import Steward
 from insitu.agent.store import Store
+from insitu.agent.stores.credentials import store_environment
 
 
 @contextmanager
@@ -38,6 +40,8 @@ def offline_steward(folder: SiteFolder) -> Iterator[Steward]:
                 changed=lambda: None,
                 gate_gid=settings.gate_gid if os.geteuid() == 0 else None,
                 cache=Path(settings.cache) if settings.cache else folder.cache,
+                data=data_cache(folder, in_use=in_use(folder, store)),
+                environment=store_environment(os.environ),
                 now=lambda: store.floor_clock(datetime.now(UTC)),
             )
         finally:

@@ -29,7 +29,8 @@ SiteDir = Annotated[
 
 WITHOUT_AGENT = frozenset(
     {
-        *("datastore_add", "datastore_list", "data_add", "data_list", "data_show", "ledger_show"),
+        *("datastore_add", "datastore_list", "datastore_show", "datastore_check", "ledger_show"),
+        *("data_add", "data_list", "data_show", "data_tag", "data_archive", "data_uses", "data_delete"),
         *("policy_show", "policy_test", "meter_show"),
         *("envelope_terms", "envelope_draft", "envelope_add", "envelope_list", "envelope_show", "envelope_revoke"),
     }

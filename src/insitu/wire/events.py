@@ -42,6 +42,14 @@ class StateEvent(_Event):
     room_bytes: int | None = Field(default=None, ge=0, description="what the job may send in all, if the site tells")
 
 
+class StagingEvent(_Event):
+    """How far the site is with getting a job's data ready: coarse numbers, no names."""
+
+    kind: Literal["staging"] = "staging"
+    done_bytes: int = Field(ge=0, description="that are at hand, rounded to one digit")
+    all_bytes: int = Field(ge=0, description="in all, rounded to one digit")
+
+
 class MetricEvent(_Event):
     kind: Literal["metric"] = "metric"
     run: str = Field(default=LOCAL_RUN, max_length=64)
@@ -117,7 +125,7 @@ class DecisionEvent(_Event):
 
 
 Event = Annotated[
-    StateEvent | MetricEvent | ParamEvent | TagEvent | RunEvent | LogEvent | KeptEvent | DecisionEvent,
+    StateEvent | StagingEvent | MetricEvent | ParamEvent | TagEvent | RunEvent | LogEvent | KeptEvent | DecisionEvent,
     Field(discriminator="kind"),
 ]
 

@@ -62,7 +62,10 @@ class Environment(_Strict):
 class DatasetInput(_Strict):
     type: Literal["dataset"]
     dataset: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*(@\d+)?$", description="name@version; without @: the newest")
-    mode: Literal["ro_mount"] = "ro_mount"
+    mode: Literal["ro_mount", "download"] = Field(
+        default="ro_mount",
+        description="ro_mount: read-only, shared with other jobs; download: a copy of the job's own that it may write",
+    )
 
     @property
     def name(self) -> str:

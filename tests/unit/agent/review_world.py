@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from insitu.agent.attempt import Attempt
+from insitu.agent.catalogue import in_use
 from insitu.agent.cover_attempt import at_acceptance
 from insitu.agent.folder import SiteFolder
 from insitu.agent.judge_pool import JudgePool
@@ -21,6 +22,7 @@ from insitu.agent.releasing import record, release_all
 from insitu.agent.run_envelopes import RunEnvelopes
 from insitu.agent.settings import AgentSettings
 from insitu.agent.site import Site
+from insitu.agent.staging.data_cache import DataCache
 from insitu.agent.steward import Steward
 from insitu.agent.store import Store
 from insitu.agent.stream import About
@@ -128,8 +130,15 @@ class ReviewWorld:
             changed=lambda: None,
             gate_gid=None,
             cache=self.folder.cache,
+            data=self.data,
+            environment={},
             now=lambda: self.now,
         )
+
+    @property
+    def data(self) -> DataCache:
+        self.folder.cache.mkdir(parents=True, exist_ok=True)
+        return DataCache(self.folder.cache, b"k" * 32, in_use=in_use(self.folder, self.store))
 
     # -- jobs and what they wrote --------------------------------------------------------------------------------------
 
@@ -174,6 +183,8 @@ class ReviewWorld:
             "settings": settings,
             "judges": JudgePool(self.folder.root, uid=settings.gate_gid),
             "cache": self.folder.cache,
+            "data": self.data,
+            "environment": {},
             "store": self.store,
             "ledger": self.ledger,
             "policy": self.policy,

@@ -50,7 +50,7 @@ _WHOLE: Mapping[StoreKind, tuple[frozenset[str], ...]] = {
 """Any of these sets is enough to log in."""
 
 SECRET_VARIABLES = frozenset(name for names in _NAMES.values() for known in names.values() for name in known)
-"""Variables of the environment that hold credentials: no process that the agent starts may inherit them."""
+"""Variables of the environment that hold credentials."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,11 @@ def read_credentials(kind: StoreKind, text: str) -> dict[str, str]:
             raise _not_right(f"it has a key that means nothing here; known are {', '.join(_NAMES[kind])}")
         values[canonical[str(key)]] = str(value).strip()
     return check_whole(kind, values)
+
+
+def store_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Of a process's environment only what stores log in with."""
+    return {name: value for name, value in environment.items() if name in SECRET_VARIABLES and value}
 
 
 def from_environment(kind: StoreKind, environment: Mapping[str, str]) -> dict[str, str]:

@@ -1,0 +1,120 @@
+"""The cache's objects: private bytes by their keyed digest, each once, whoever's version they are part of.
+
+    <cache>/objects/ab/ab12…          whole, verified, read-only
+    <cache>/objects/partial/ab12…     large ones on their way; blocks in any order
+    <cache>/views/<version>/…         hard links to objects, by name: what a job sees (`views`)
+
+How many versions use an object is its number of links, which the disk keeps: one of
+one link belongs to none, and can be removed.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from insitu.agent.staging.digests import Buffer
+
+_READ_ONLY = 0o444
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Objects on the disk. Keeps nothing in memory; several threads may use it."""
+
+    root: Path
+    """The cache's own folder."""
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "objects"
+
+    @property
+    def partial(self) -> Path:
+        return self.folder / "partial"
+
+    def make(self) -> None:
+        """Make the folders that objects come to lie in, closed to everybody else."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for name in ("partial", *(f"{number:02x}" for number in range(256))):
+            with suppress(FileExistsError):
+                (self.folder / name).mkdir(mode=0o700)
+
+    def path(self, digest: str) -> Path:
+        return self.folder / digest[:2] / digest
+
+    def links(self, digest: str, size_bytes: int) -> int:
+        """How many names an object has, its own included; 0 when it is not here whole."""
+        try:
+            found = self.path(digest).stat()
+        except FileNotFoundError:
+            return 0
+        return found.st_nlink if found.st_size == size_bytes else 0
+
+    def put(self, digest: str, data: Buffer) -> None:
+        """A small object, whole or not at all."""
+        target = self.path(digest)
+        work = self.partial / f"{digest}.{os.getpid()}.new"
+        descriptor = os.open(work, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            write_all(descriptor, data, 0)
+            os.fchmod(descriptor, _READ_ONLY)
+        except BaseException:
+            work.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
+        work.rename(target)
+
+    def adopt(self, work: Path, digest: str) -> None:
+        """A large object that came together in `work`."""
+        work.chmod(_READ_ONLY)
+        work.rename(self.path(digest))
+
+    def discard(self, digest: str) -> None:
+        self.path(digest).unlink(missing_ok=True)
+
+    def each(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """Every object that is here whole."""
+        for room in os.scandir(self.folder):
+            if room.name != "partial" and room.is_dir():
+                for entry in os.scandir(room.path):
+                    with suppress(FileNotFoundError):
+                        yield Path(entry.path), entry.stat()
+
+    def size_bytes(self) -> int:
+        """What all of it takes, with what is on its way."""
+        if not self.folder.exists():
+            return 0
+        whole = sum(found.st_size for _, found in self.each())
+        coming = 0
+        for entry in os.scandir(self.partial):
+            with suppress(FileNotFoundError):
+                found = entry.stat()
+                coming += found.st_blocks * 512 if stat.S_ISREG(found.st_mode) else 0
+        return whole + coming
+
+    def sweep(self, keep: Collection[str]) -> None:
+        """Remove what no version uses, but for the digests of what is on its way now."""
+        for path, found in self.each():
+            if found.st_nlink == 1 and path.name not in keep:
+                path.unlink(missing_ok=True)
+        for entry in os.scandir(self.partial):
+            if entry.name.partition(".")[0] not in keep:
+                Path(entry.path).unlink(missing_ok=True)
+
+
+def write_all(descriptor: int, data: Buffer, at: int) -> None:
+    """Write all of `data` at a place of a file. A full disk may take a part of it first.
+
+    Raises:
+        OSError: the disk takes no more.
+    """
+    view = memoryview(data).cast("B")
+    done = 0
+    while done < len(view):
+        done += os.pwrite(descriptor, view[done:], at + done)
