@@ -30,6 +30,7 @@ BENCHES = (
     "log_metric",
     "metrics_to_hub",
     "transfer",
+    "direct",
     "environments",
     "idle_agents",
     "images",

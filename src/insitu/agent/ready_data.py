@@ -6,13 +6,15 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from insitu.agent.attempt import Attempt
 from insitu.agent.catalogue import DatasetVersion
 from insitu.agent.datastores import open_datastore
+from insitu.agent.direct.of_job import check_readable
 from insitu.agent.stores.contract import StoreError
 from insitu.domain.errors import DeniedError, UnavailableError
 from insitu.domain.quantities import format_bytes
@@ -23,7 +25,7 @@ _MOST_TOLD = 60  # messages of one staging
 
 
 def ready_data(attempt: Attempt) -> list[tuple[str, DatasetVersion]]:
-    """(input's name, version) for each dataset of the job, all of them staged.
+    """(input's name, version) for each dataset of the job, staged but for those that it reads directly.
 
     Raises:
         IntegrityError: a version is not what it was; names the version.
@@ -31,8 +33,12 @@ def ready_data(attempt: Attempt) -> list[tuple[str, DatasetVersion]]:
         StoppedError: the job was cancelled or the agent stops.
     """
     data = attempt.datasets
-    for _, version in data:
-        stage(attempt, version)
+    for name, version in data:
+        if mode_of(attempt, name) == "direct":
+            with _said_at_the_site(version):
+                check_readable(attempt, version)
+        else:
+            stage(attempt, version)
     return data
 
 
@@ -40,13 +46,19 @@ def stage(attempt: Attempt, version: DatasetVersion) -> None:
     """One version, into the site's cache."""
     site = attempt.site
     told = _Telling(attempt, version.size_bytes)
-    try:
+    with _said_at_the_site(version):
         site.data.stage(
             version.staged,
             lambda: open_datastore(site.folder, version.datastore, site.environment),
             progress=told.progress,
             stop=lambda: attempt.cancelled.is_set() or attempt.detached.is_set(),
         )
+
+
+@contextmanager
+def _said_at_the_site(version: DatasetVersion) -> Generator[None]:
+    try:
+        yield
     except StoreError as exc:
         # What a store said is for the site: it names objects and addresses, and this error goes to the hub.
         raise UnavailableError(
