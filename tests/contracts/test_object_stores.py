@@ -195,7 +195,9 @@ def test_what_is_not_there_is_missing(kept):
 def test_what_is_written_is_there_whole(kept, tmp_path):
     source = tmp_path / "local.bin"
     source.write_bytes(secrets.token_bytes(RANGE_BYTES * 2 + 7))
-    written = kept.store.write("up/ä.bin", source)
+    told: list[int] = []
+    written = kept.store.write("up/ä.bin", source, progress=told.append)
+    assert sum(told) == source.stat().st_size
     assert written == kept.store.describe("up/ä.bin")
     assert b"".join(kept.store.stream("up/ä.bin")) == source.read_bytes()
     source.write_bytes(b"again")

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from insitu.cli import data_upload, data_versions
 from insitu.cli.commands import command, group
 from insitu.cli.output import Cell, current, fields, heading, short, table, when
 from insitu.cli.session import SiteDir, ask_site, hub
@@ -14,6 +15,8 @@ from insitu.domain.quantities import format_bytes
 from insitu.wire.people import DatasetView
 
 app = group("Datasets: what sites offer, and how a steward adds one.")
+for _name, _function in {**data_versions.COMMANDS, **data_upload.COMMANDS}.items():
+    command(app, _name)(_function)
 
 
 @command(app, "add")
@@ -21,12 +24,17 @@ def add(
     name: Annotated[str, typer.Argument(help="The dataset's name.", metavar="NAME")],
     *,
     datastore: Annotated[str, typer.Option("--datastore", help="Where its files are; see `insitu datastore list`.")],
-    path: Annotated[str, typer.Option("--path", help="Pattern of its files inside the datastore, e.g. 'wdbc/*.csv'.")],
-    format_: Annotated[str, typer.Option("--format", help="What they are: csv, npy, text, files or images.")] = "csv",
+    path: Annotated[str, typer.Option("--path", help="Pattern of its objects in the datastore: 'wdbc/*.csv', 'x/**'.")],
+    format_: Annotated[
+        str, typer.Option("--format", help="What they are: csv, parquet, npy, text, images or files.")
+    ] = "csv",
     description: Annotated[str, typer.Option("--description", help="A line for the catalogue.")] = "",
     folder: SiteDir = None,
 ) -> None:
-    """Add files of a datastore as the next, immutable version of a dataset."""
+    """Add objects of a datastore as the next, immutable version of a dataset.
+
+    They are read once, for the gate's index; jobs later read a verified copy at the site.
+    """
     out = current()
     with out.progress(f"reading and indexing {name}"):
         added = ask_site(
@@ -37,10 +45,14 @@ def add(
 
 
 @command(app, "list")
-def list_(*, folder: SiteDir = None) -> None:
+def list_(
+    *,
+    archived: Annotated[bool, typer.Option("--archived", help="At a site: also what was archived.")] = False,
+    folder: SiteDir = None,
+) -> None:
     """Datasets that a site has (with --dir), or that all sites offer."""
     if folder is not None:
-        _list_at_site(ask_site(folder, "data_list"))
+        _list_at_site(ask_site(folder, "data_list", archived=archived))
         return
     with hub() as client:
         found = client.datasets()
@@ -63,6 +75,7 @@ def _list_at_site(found: list[dict[str, Any]]) -> None:
         "columns": lambda one: str(len(one["columns"])),
         "size": lambda one: format_bytes(one["size_bytes"]),
         "added": lambda one: when(one["added_at"]),
+        "": lambda one: "archived" if one["archived_at"] else "staged" if one.get("staged") else "",
         "description": lambda one: one["description"],
     }
     current().table(found, columns, key=_label, empty="There is no dataset here yet: `insitu data add`.")
@@ -107,7 +120,10 @@ def _site_fields(one: dict[str, Any]) -> dict[str, Cell | None]:
     return {
         "description": one["description"],
         "rows": f"{one['rows']} (the hub sees {one['rows_published']})",
-        "files": f"{one['files']}, {format_bytes(one['size_bytes'])}",
+        "from": f"{one['path']} in {one['datastore']}, {one['format']}",
+        "objects": f"{one['files']}, {format_bytes(one['size_bytes'])}",
+        "tags": ", ".join(f"{key}={value}" for key, value in one["tags"].items()),
+        "archived": when(one["archived_at"]),
         "digest": one["digest"],
         "added": when(one["added_at"]),
     }

@@ -24,7 +24,7 @@ Implementations may be used by many threads at once. Their names stand in `openi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -45,6 +45,11 @@ RANGE_BYTES = 8 << 20
 """How much of an object is asked for at once where it is read in ranges."""
 
 Buffer = bytes | bytearray | memoryview
+Progress = Callable[[int], None]
+
+
+def told_nobody(_: int) -> None:
+    """Progress that nobody wants to hear of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +112,11 @@ class ObjectStore(Protocol):
         """
         ...
 
-    def write(self, name: str, source: Path) -> ObjectInfo:
+    def write(self, name: str, source: Path, *, progress: Progress = told_nobody) -> ObjectInfo:
         """Put the file `source` there, whole or not at all, in place of what was there.
+
+        Args:
+            progress: called with each number of bytes that were handed over.
 
         Raises:
             StoreWriteError: the store takes it not.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +15,13 @@ from insitu.agent.stores.contract import (
     Buffer,
     ObjectInfo,
     ObjectMissingError,
+    Progress,
     StoreError,
     StoreListError,
     StoreReadError,
     StoreUnreachableError,
     StoreWriteError,
+    told_nobody,
 )
 
 _PIECE = 1 << 20
@@ -95,7 +96,7 @@ class FolderStore:
             if _info(name, os.fstat(file.fileno())).etag != before.etag:
                 raise meaning.changed(name)
 
-    def write(self, name: str, source: Path) -> ObjectInfo:
+    def write(self, name: str, source: Path, *, progress: Progress = told_nobody) -> ObjectInfo:
         if not self._root.is_dir():
             raise StoreUnreachableError(f"there is no folder {self._root}", hint="is it mounted?")
         target = self._path(name)
@@ -103,7 +104,10 @@ class FolderStore:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                shutil.copyfile(source, work)
+                with source.open("rb") as stream, work.open("wb") as out:
+                    while data := stream.read(_PIECE):
+                        out.write(data)
+                        progress(len(data))
                 work.replace(target)
             finally:
                 work.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from azure.core.exceptions import AzureError, HttpResponseError, ServiceRequestE
 from azure.storage.blob import ContainerClient
 
 from insitu.agent.stores.addresses import StoreAddress
-from insitu.agent.stores.contract import Buffer, ObjectInfo, Step, StoreLoginError
+from insitu.agent.stores.contract import Buffer, ObjectInfo, Progress, Step, StoreLoginError, told_nobody
 from insitu.agent.stores.credentials import Credentials
 from insitu.agent.stores.meaning import Asked, Refusal, changed, error_of, unreachable
 
@@ -83,9 +83,16 @@ class AzureSdkStore:
                 return
             yield from self._blob(name).download_blob(start or None, max_concurrency=1, **_only(etag)).chunks()
 
-    def write(self, name: str, source: Path) -> ObjectInfo:
+    def write(self, name: str, source: Path, *, progress: Progress = told_nobody) -> ObjectInfo:
+        told = 0
+
+        def hook(done: int, _: int | None) -> None:
+            nonlocal told
+            progress(done - told)
+            told = done
+
         with self._asked("write", name), source.open("rb") as stream:
-            self._blob(name).upload_blob(stream, overwrite=True, max_concurrency=4)
+            self._blob(name).upload_blob(stream, overwrite=True, max_concurrency=1, progress_hook=hook)
         return self.describe(name)
 
     def close(self) -> None:

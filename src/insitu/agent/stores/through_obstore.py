@@ -13,7 +13,15 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore, S3Store
 
 from insitu.agent.stores.addresses import StoreAddress
-from insitu.agent.stores.contract import Buffer, ObjectInfo, Step, StoreListError, StoreLoginError
+from insitu.agent.stores.contract import (
+    Buffer,
+    ObjectInfo,
+    Progress,
+    Step,
+    StoreListError,
+    StoreLoginError,
+    told_nobody,
+)
 from insitu.agent.stores.credentials import Credentials
 from insitu.agent.stores.meaning import Asked, Refusal, changed, error_of
 
@@ -75,9 +83,14 @@ class ObstoreStore:
         with self._asked("read", name):
             yield from obstore.get(self._store, name, options=cast("Any", options)).stream(min_chunk_size=_PIECE)
 
-    def write(self, name: str, source: Path) -> ObjectInfo:
+    def write(self, name: str, source: Path, *, progress: Progress = told_nobody) -> ObjectInfo:
+        size = source.stat().st_size
         with self._asked("write", name):
-            obstore.put(self._store, name, source, chunk_size=_PART, max_concurrency=4)
+            if size <= _PART:
+                obstore.put(self._store, name, source, use_multipart=False)
+                progress(size)
+            else:
+                obstore.put(self._store, name, _parts(source, progress), chunk_size=_PART, max_concurrency=4)
         return self.describe(name)
 
     def close(self) -> None:
@@ -97,6 +110,13 @@ class ObstoreStore:
             asked = Asked(step, self._where, self._address.container, name)
             sas = self._credentials.get("sas_token")
             raise error_of(Refusal.of(text), asked, now=datetime.now(UTC), sas_token=sas) from None
+
+
+def _parts(source: Path, progress: Progress) -> Iterator[bytes]:
+    with source.open("rb") as stream:
+        while data := stream.read(_PIECE):
+            yield data
+            progress(len(data))
 
 
 def _azure(address: StoreAddress, credentials: Credentials, options: dict[str, Any]) -> Any:
