@@ -50,7 +50,9 @@ def upload(
         "there already": f"{done.already_there} files" if done.already_there else "",
     }
     out.show(value, fields(shown), name=datastore)
-    out.note(f"Make a dataset of them: `insitu data add NAME --datastore {datastore} --path '{to.strip('/') or '*'}/**'`")
+    out.note(
+        f"Make a dataset of them: `insitu data add NAME --datastore {datastore} --path '{to.strip('/') or '*'}/**'`"
+    )
 
 
 @contextmanager
