@@ -11,6 +11,7 @@ Reading is inbound and costs no budget. It is counted all the same, for the stew
 from __future__ import annotations
 
 import json
+import logging
 import select
 import socket
 import struct
@@ -28,7 +29,8 @@ from insitu.agent.stores.contract import ObjectChangedError, ObjectMissingError,
 from insitu.domain.errors import InsituError
 from insitu.intake.feed import Ask, Told, take, tell
 
-READERS = 2
+_log = logging.getLogger("insitu.agent")
+
 GENEROUS = 4  # ranges that are given at once in whole blocks, some ahead; further ones in small pieces
 MOST_AT_ONCE = 64  # whoever reads none of them on would wait for ever if another waited for its turn
 _LOOK_S = 1.0
@@ -67,7 +69,7 @@ class FeedServer:
         self._lock = threading.Lock()
         self._ranges: dict[str, Ranges] = {}
         self._stores: list[ObjectStore] = []
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="direct-read")
+        self._readers = ThreadPoolExecutor(2 * GENEROUS, thread_name_prefix="direct-read")
         self._answering = ThreadPoolExecutor(MOST_AT_ONCE + 1, thread_name_prefix="direct-feed")
         self._given_now = 0
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -162,6 +164,9 @@ class FeedServer:
             return Told(sent, "store-unreachable", f"the site's datastore did not give an object of {found.label}")
         except OSError:
             pass  # the job hung up: it has what it wanted
+        except Exception:  # noqa: BLE001 - said in the log; one reading's fault must not end the others
+            _log.exception("an object of %s could not be given", found.label)
+            return Told(sent, "feed-failed", "the site's agent failed at this; its log says more")
         return Told(sent)
 
     def _of(self, name: str) -> Ranges:
