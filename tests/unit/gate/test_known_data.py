@@ -98,7 +98,7 @@ def test_bytes_that_are_not_utf8_are_refused(tmp_path):
 
 
 def test_a_format_that_is_not_indexed_is_refused(tmp_path):
-    assert refused(tmp_path, CSV, format="parquet").code == "data-format"
+    assert refused(tmp_path, CSV, format="orc").code == "data-format"
     with pytest.raises(InvalidInputError, match="at least one file"):
         build_index([], "csv", tmp_path, KEY)
 

@@ -58,7 +58,7 @@ def build_index(
     """Index the rows of `files` into the empty folder `out_dir`.
 
     Args:
-        format: csv, npy, text, files or images; see `known/sources.py`.
+        format: csv, parquet, npy, text, files or images; see `known/sources.py`.
         key: the site's secret; what is stored is derived from it.
         memory_bytes: about how much memory it may take; the result does not depend on it.
 

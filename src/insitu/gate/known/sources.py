@@ -1,6 +1,7 @@
 """What a dataset's files are, and what of them goes into its index.
 
     csv     cells by row, for row evidence · the text as a whole
+    parquet the same; of its text the columns of text, a line for each row
     npy     numbers by row · the bytes as they are
     text    lines · the text as a whole
     files   the bytes as they are
@@ -27,6 +28,7 @@ from insitu.gate.known.decimals import Floats
 from insitu.gate.known.fingerprints import Bytes, Words
 from insitu.gate.known.images import images_in
 from insitu.gate.known.order import CellsAside
+from insitu.gate.known.parquet import ParquetFiles
 from insitu.gate.known.text import TextPieces
 from insitu.gate.readers.numpy import NotReadableError, parse_npy_header
 
@@ -155,6 +157,35 @@ class _CsvCells:
             cells.close()
 
 
+# ── Parquet ─────────────────────────────────────────────────────────────────
+
+
+def _parquet(files: Sequence[Path], writer: IndexWriter) -> Filled:
+    source = ParquetFiles(files, block_bytes=writer.block_bytes)
+    cells: tuple[CellsAside, CellsAside] | None = None
+    pieces = TextPieces()
+    try:
+        for block in source.blocks():
+            text = [at for at, column in enumerate(source.columns) if column.is_text]
+            numeric = [at for at, column in enumerate(source.columns) if not column.is_text]
+            if cells is None:
+                cells = writer.cells("numbers", "<f8", len(numeric)), writer.cells("words", "<u8", len(text))
+            cells[0].add([source.columns[at].numbers(block.columns[at]) for at in numeric], block.rows)
+            key = writer.keys.cells
+            cells[1].add([source.columns[at].hashes(block.columns[at], key) for at in text], block.rows)
+            if text:
+                writer.add("text", writer.text_fingerprints(pieces.next(block.text(text))))
+        rows = cells[0].rows if cells else 0
+        columns: Columns = [
+            (column.leaf.name, "text" if column.is_text else "integer" if column.is_whole else "number")
+            for column in source.columns
+        ]
+        return rows, columns, writer.finish(rows, *(cells or (None, None)))
+    finally:
+        for one in cells or ():
+            one.close()
+
+
 # ── Tables of numbers ───────────────────────────────────────────────────────
 
 
@@ -274,6 +305,7 @@ def _add_bytes(files: Sequence[Path], writer: IndexWriter, *, skip: int) -> None
 
 _SOURCES: dict[str, Callable[[Sequence[Path], IndexWriter], Filled]] = {
     "csv": _csv,
+    "parquet": _parquet,
     "npy": _npy,
     "text": _text,
     "files": _files,

@@ -9,7 +9,7 @@ looked at as they are.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -55,18 +55,24 @@ _CODECS: dict[int, Callable[[Data, Effort], bytes]] = {
 
 
 @dataclass(frozen=True)
-class _Leaf:
+class Leaf:
     """A column: its type, and how many levels of optional and repeated fields it stands under."""
 
     type: int
     width: int
     definitions: int
     repetitions: int
+    name: str = ""
+    """With the names of the fields that it stands under, and dots between."""
+    converted: int = -1
+    """What its values mean, by the older of the format's two lists of meanings; -1 when nothing is said."""
+    scale: int = 0
+    """Of a decimal: digits behind the point."""
 
 
 @dataclass
 class _Column:
-    leaf: _Leaf
+    leaf: Leaf
     pages: list[Values] = field(default_factory=list[Values])
     dictionaries: list[Values] = field(default_factory=list[Values])
 
@@ -100,20 +106,14 @@ def read_parquet(data: Data, place: Place) -> None:
     Raises:
         NotReadableError: its footer can't be read; nothing is then known of it.
     """
-    if bytes(data[-4:]) != MAGIC or bytes(data[:4]) != MAGIC:
-        raise NotReadableError("parquet file that is encrypted or cut off")
+    footer, start, end = read_footer(data)
     place.add_kind("parquet")
-    size = int.from_bytes(data[-8:-4], "little")
-    start = len(data) - 8 - size
-    if not start >= 4 or size > _MAX_FOOTER:
-        raise NotReadableError("parquet footer is damaged")
-    footer, end = read_struct(data, start)
     covered = Coverage(len(data))
     covered.add(0, 4)
     covered.add(start, end)
     covered.add(len(data) - 8, len(data))
     _read_names(footer, place)
-    columns = [_Column(leaf) for leaf in _leaves(_list(footer.get(2)))]
+    columns = [_Column(leaf) for leaf in leaves_of(footer)]
     for group in _list(footer.get(4)):
         for number, chunk in enumerate(_list(_struct(group).get(1))):
             if number >= len(columns):
@@ -122,6 +122,28 @@ def read_parquet(data: Data, place: Place) -> None:
             _read_chunk(memoryview(data), _struct(chunk), columns[number], covered, place.at(f"column {number + 1}"))
     _hand_on(columns, place)
     covered.read_holes(data, place)
+
+
+def read_footer(data: Data) -> tuple[Struct, int, int]:
+    """A file's footer, and where it begins and ends.
+
+    Raises:
+        NotReadableError: it can't be read.
+    """
+    if bytes(data[-4:]) != MAGIC or bytes(data[:4]) != MAGIC:
+        raise NotReadableError("parquet file that is encrypted or cut off")
+    size = int.from_bytes(data[-8:-4], "little")
+    start = len(data) - 8 - size
+    if not start >= 4 or size > _MAX_FOOTER:
+        raise NotReadableError("parquet footer is damaged")
+    footer, end = read_struct(data, start)
+    return footer, start, end
+
+
+def row_groups(footer: Struct) -> Iterator[list[Struct]]:
+    """Of each group of rows, where each column's pages are."""
+    for group in _list(footer.get(4)):
+        yield [_struct(chunk) for chunk in _list(_struct(group).get(1))]
 
 
 def _read_names(footer: Struct, place: Place) -> None:
@@ -142,11 +164,12 @@ def _read_names(footer: Struct, place: Place) -> None:
         place.read(value, f"metadata {number}")
 
 
-def _leaves(elements: list[Any]) -> list[_Leaf]:
+def leaves_of(footer: Struct) -> list[Leaf]:
     """The schema is a tree in depth-first order; its leaves are the columns."""
-    leaves: list[_Leaf] = []
+    leaves: list[Leaf] = []
     stack: list[list[int]] = []  # children still to come, definitions, repetitions
-    for number, item in enumerate(elements):
+    names: list[str] = []
+    for number, item in enumerate(_list(footer.get(2))):
         element = _struct(item)
         repetition = element.get(3, 0) if number else 0
         definitions = (stack[-1][1] if stack else 0) + (repetition in (_OPTIONAL, _REPEATED))
@@ -154,46 +177,69 @@ def _leaves(elements: list[Any]) -> list[_Leaf]:
         if stack:
             stack[-1][0] -= 1
         children = element.get(5, 0)
+        name = element.get(4, b"")
+        name = name.decode("utf-8", "replace") if isinstance(name, bytes) else ""
         if children:
             stack.append([int(children), definitions, repetitions])
+            names.append(name)
         elif number:
-            leaves.append(_Leaf(_int(element.get(1)), _int(element.get(2)), definitions, repetitions))
+            leaves.append(_leaf(element, definitions, repetitions, ".".join([*names[1:], name])))
         while stack and stack[-1][0] <= 0:
             stack.pop()
+            names.pop()
     return leaves
+
+
+def _leaf(element: Struct, definitions: int, repetitions: int, name: str) -> Leaf:
+    converted = element.get(6, -1)
+    return Leaf(
+        _int(element.get(1)),
+        _int(element.get(2)),
+        definitions,
+        repetitions,
+        name,
+        converted if isinstance(converted, int) else -1,
+        _int(element.get(7)),
+    )
 
 
 def _read_chunk(view: memoryview, chunk: Struct, column: _Column, covered: Coverage, place: Place) -> None:
     """A column's pages in one group of rows. What covers them is said also when they can't be decoded."""
-    meta = _struct(chunk.get(3))
-    if chunk.get(1) or not meta:
+    if chunk.get(1) or not _struct(chunk.get(3)):
         place.add_unread("a column that is stored elsewhere")
         return
-    starts = [offset for offset in (_int(meta.get(11)), _int(meta.get(9))) if offset > 0]
-    start = min(starts, default=0)
-    end = start + _int(meta.get(7))
-    if not 4 <= start <= end <= len(view):
-        raise NotReadableError("parquet column lies outside of its file")
+    start, end = _span(view, chunk)
     covered.add(start, end)
-    unpack = _CODECS.get(_int(meta.get(4)))
     try:
-        if unpack is None:
-            raise NotReadableError("a parquet codec that is not read here")
-        _read_pages(view, start, end, _int(meta.get(5)), column, unpack, place.effort)
+        for is_dictionary, values in pages_of(view, chunk, column.leaf, place.effort):
+            (column.dictionaries if is_dictionary else column.pages).append(values)
     except NotReadableError as error:
         place.add_unread(str(error))
         place.read(view[start:end], "pages", guessed=True)
 
 
-def _read_pages(
-    view: memoryview,
-    start: int,
-    end: int,
-    count: int,
-    column: _Column,
-    unpack: Callable[[Data, Effort], bytes],
-    effort: Effort,
-) -> None:
+def _span(view: memoryview, chunk: Struct) -> tuple[int, int]:
+    meta = _struct(chunk.get(3))
+    starts = [offset for offset in (_int(meta.get(11)), _int(meta.get(9))) if offset > 0]
+    start = min(starts, default=0)
+    end = start + _int(meta.get(7))
+    if not 4 <= start <= end <= len(view):
+        raise NotReadableError("parquet column lies outside of its file")
+    return start, end
+
+
+def pages_of(view: memoryview, chunk: Struct, leaf: Leaf, effort: Effort) -> Iterator[tuple[bool, Values]]:
+    """Of a column in one group of rows each dictionary (True) and each page's values (False), in the file's order.
+
+    Raises:
+        NotReadableError: they can't be decoded; what was given before may be used.
+    """
+    meta = _struct(chunk.get(3))
+    start, end = _span(view, chunk)
+    unpack = _CODECS.get(_int(meta.get(4)))
+    if unpack is None:
+        raise NotReadableError("a parquet codec that is not read here")
+    count = _int(meta.get(5))
     dictionary: Values | None = None
     at, seen = start, 0
     while at < end and seen < count:
@@ -207,19 +253,19 @@ def _read_pages(
         if kind == _DICTIONARY:
             body = unpack(page.body, effort)
             size = _int(page.part(7).get(1))
-            dictionary = plain(body, column.leaf.type, size, column.leaf.width, effort)
-            column.dictionaries.append(dictionary)
+            dictionary = plain(body, leaf.type, size, leaf.width, effort)
+            yield True, dictionary
         elif kind == _DATA:
             seen += _int(page.part(5).get(1))
-            column.pages.append(_first_form(page, column.leaf, dictionary, unpack(page.body, effort), effort))
+            yield False, _first_form(page, leaf, dictionary, unpack(page.body, effort), effort)
         elif kind == _DATA_2:
             seen += _int(page.part(8).get(1))
-            column.pages.append(_second_form(page, column.leaf, dictionary, unpack, effort))
+            yield False, _second_form(page, leaf, dictionary, unpack, effort)
     if at < end:
         raise NotReadableError("parquet column with more pages than values")
 
 
-def _first_form(page: _Page, leaf: _Leaf, dictionary: Values | None, body: Data, effort: Effort) -> Values:
+def _first_form(page: _Page, leaf: Leaf, dictionary: Values | None, body: Data, effort: Effort) -> Values:
     about = page.part(5)
     count = _int(about.get(1))
     at = 0
@@ -234,7 +280,7 @@ def _first_form(page: _Page, leaf: _Leaf, dictionary: Values | None, body: Data,
 
 
 def _second_form(
-    page: _Page, leaf: _Leaf, dictionary: Values | None, unpack: Callable[[Data, Effort], bytes], effort: Effort
+    page: _Page, leaf: Leaf, dictionary: Values | None, unpack: Callable[[Data, Effort], bytes], effort: Effort
 ) -> Values:
     about = page.part(8)
     definitions, repetitions = _int(about.get(5)), _int(about.get(6))
@@ -247,7 +293,7 @@ def _second_form(
 def _placed(
     body: memoryview,
     levels: memoryview,
-    leaf: _Leaf,
+    leaf: Leaf,
     encoding: int,
     count: int,
     dictionary: Values | None,
@@ -265,7 +311,7 @@ def _placed(
 
 
 def _decoded(
-    body: memoryview, leaf: _Leaf, encoding: int, count: int, dictionary: Values | None, effort: Effort
+    body: memoryview, leaf: Leaf, encoding: int, count: int, dictionary: Values | None, effort: Effort
 ) -> Values:
     if encoding == _PLAIN:
         return plain(body, leaf.type, count, leaf.width, effort)
