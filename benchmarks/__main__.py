@@ -31,6 +31,7 @@ BENCHES = (
     "metrics_to_hub",
     "transfer",
     "direct",
+    "staging",
     "environments",
     "idle_agents",
     "images",
