@@ -72,6 +72,19 @@ def test_the_whole_story_happens_and_is_told_as_one_json_object(folder, base_lay
     assert told["seconds"].keys() >= STEPS
 
 
+def test_the_private_data_may_lie_in_a_blob_store_at_an_address_of_its_own(folder, base_layout, azurite):
+    """`azurite` is not used: it says that the program is here. The demo starts one of its own, with a key of its own."""
+    options = ("--json", "--sandbox", "bubblewrap", "--datastore", "azurite")
+    done = subprocess.run(demo(folder, *options), capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert told["job"]["state"] == "succeeded"
+    assert told["held_job"]["state"] == "held"
+    assert told["datastore"].startswith("az://private at http://127.0.0.1:")
+    assert told["datastore"].partition(" at ")[2] != azurite.endpoint
+    assert told["ledger"]["verified"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_demo_that_is_stopped_in_the_middle_leaves_nothing(folder, base_layout, number):
     process = subprocess.Popen(

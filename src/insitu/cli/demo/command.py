@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from enum import StrEnum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -27,6 +28,13 @@ from insitu.cli.session import user_folders
 _TERMINATED = 143  # 128 and SIGTERM, as shells have it
 
 
+class Datastore(StrEnum):
+    """Where the demo's private data lies."""
+
+    FOLDER = "folder"
+    AZURITE = "azurite"
+
+
 class Stopped(BaseException):
     """SIGTERM or SIGHUP: end in order, like Ctrl-C."""
 
@@ -37,6 +45,9 @@ def demo(
     sandbox: Annotated[
         str, typer.Option("--sandbox", help="podman, docker or bubblewrap; by default an engine if there is one.")
     ] = "",
+    datastore: Annotated[
+        Datastore, typer.Option("--datastore", help="Where the private data lies: a folder, or Azurite (from npm).")
+    ] = Datastore.FOLDER,
     folder: Annotated[
         Path | None, typer.Option("--dir", help="Where to play it; by default a temporary folder.", show_default=False)
     ] = None,
@@ -48,7 +59,7 @@ def demo(
     places = make_places(folder, user_folders().cache)
     try:
         with _orderly():
-            stage = Stage(places, Processes(places.logs), sandbox or None)
+            stage = Stage(places, Processes(places.logs), sandbox or None, datastore.value)
             telling = Telling(out)
             story = Story(stage, table, telling)
             with _cleared(stage, telling, out):

@@ -82,10 +82,18 @@ class Processes:
             f"storage: {{filesystem: {{rootdirectory: {folder / 'registry'}}}}}\n"
             "http: {addr: '127.0.0.1:0'}\n"
         )
-        child = self._spawn("registry", [program, "serve", str(config)], dict(os.environ), stdout=subprocess.DEVNULL)
         pattern = re.compile(r"listening on (127\.0\.0\.1:\d+)")
-        found = self._until(child, lambda: pattern.search(child.log.read_text(errors="replace")))
-        return f"http://{found[1]}"
+        return f"http://{self.start_said('registry', [program, 'serve', str(config)], os.environ, pattern)}"
+
+    def start_said(self, name: str, argv: Sequence[str], env: Mapping[str, str], ready: re.Pattern[str]) -> str:
+        """Start a program that says in its log when it is ready; what `ready`'s group found there.
+
+        Raises:
+            UnavailableError: it ended, or was not ready in time; the end of its log says why.
+        """
+        child = self._spawn(name, argv, env, stdout=None)
+        found = self._until(child, lambda: ready.search(child.log.read_text(errors="replace")))
+        return str(found[1])
 
     def check_alive(self) -> None:
         """Raise when one of them has ended."""
@@ -106,14 +114,14 @@ class Processes:
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
-    def _spawn(self, name: str, argv: Sequence[str], env: Mapping[str, str], *, stdout: int) -> Child:
+    def _spawn(self, name: str, argv: Sequence[str], env: Mapping[str, str], *, stdout: int | None) -> Child:
         log = self.logs / f"{name}.log"
         with log.open("wb") as stream:
             # A group of its own: Ctrl-C at the terminal reaches us, and we end them in order.
             process = subprocess.Popen(
                 [*_guarded(), *argv],
                 stdin=subprocess.DEVNULL,
-                stdout=stdout,
+                stdout=stream if stdout is None else stdout,
                 stderr=stream,
                 env=dict(env),
                 process_group=0,

@@ -41,6 +41,7 @@ def as_document(facts: Facts, stage: Stage, seconds: dict[str, float]) -> dict[s
         "predictions": facts.predictions,
         "egress": facts.egress,
         "ledger": facts.ledger,
+        "datastore": facts.datastore,
         "sandbox": stage.chosen_sandbox,
         "seconds": seconds,
     }

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from insitu.agent.console import call_console
 from insitu.agent.folder import SiteFolder
+from insitu.cli.demo.blobs import CONTAINER, BlobStore, start_azurite
 from insitu.cli.demo.people import People, log_everybody_in
 from insitu.cli.demo.places import Places, ready_base, share_bases
 from insitu.cli.demo.processes import Processes, error_in, insitu
@@ -33,6 +35,8 @@ class Stage:
     places: Places
     processes: Processes
     sandbox: str | None  # None: the agent chooses
+    datastore: Literal["folder", "azurite"] = "folder"  # where the private data lies
+    blobs: BlobStore | None = None
     site: str = field(default_factory=lambda: f"clinic-{secrets.token_hex(2)}")  # no other agent here may have it
     hub_url: str = ""
     registry: str | None = None
@@ -67,6 +71,7 @@ class Stage:
 
     def start_site(self, now: Callable[[str], None]) -> None:
         """A site joins by a one-time token, and its agent starts. Its policy lets nothing run yet."""
+        self.start_store(now)
         now("joining the site")
         token = self.people.steward.create_site(self.site).join_token
         argv = [*insitu(), "agent", "init", "--json", "--dir", str(self.places.site), "--hub", self.hub_url]
@@ -78,6 +83,32 @@ class Stage:
         argv = [*insitu(), "agent", "start", "--json", "--dir", str(self.places.site)]
         _, said = self.processes.start("agent", argv, _environment())
         self.chosen_sandbox = said["sandbox"]
+
+    def start_store(self, now: Callable[[str], None]) -> None:
+        """The site's private store, where it is more than a folder."""
+        if self.datastore == "azurite":
+            now("starting the site's blob store")
+            self.blobs = start_azurite(self.processes, self.places.root / "azurite", self.places.cache)
+            self.blobs.make_container()
+
+    def add_datastore(self) -> str:
+        """Name the private store at the site, with its key from a file; where it is, for people."""
+        if self.blobs is None:
+            return str(self.ask_site("datastore_add", name="private", url=str(self.places.private))["folder"])
+        credentials = self.places.private / "credentials.yaml"
+        credentials.touch(mode=0o600)
+        credentials.write_text(f"account_key: {self.blobs.key}\n")
+        argv = [*insitu(), "datastore", "add", "private", f"az://{CONTAINER}", "--endpoint", self.blobs.endpoint]
+        _run([*argv, "--credentials-file", str(credentials), "--dir", str(self.places.site), "--json"], "")
+        credentials.unlink()
+        return f"az://{CONTAINER} at {self.blobs.endpoint}"
+
+    def upload(self, folder: Path) -> None:
+        """Move a folder of the private data into the store; nothing of it stays behind."""
+        if self.blobs is not None:
+            argv = [*insitu(), "data", "upload", str(folder), "--datastore", "private", "--dir", str(self.places.site)]
+            _run([*argv, "--json"], "")
+            shutil.rmtree(folder)
 
     def ask_site(self, call: str, **arguments: Any) -> Any:
         """One of the steward's calls, through the agent's socket."""

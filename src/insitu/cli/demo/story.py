@@ -51,6 +51,7 @@ class StoryError(InsituError):
 class Facts:
     """What the steps found; the demo's JSON is made of it."""
 
+    datastore: str = ""
     job: JobView | None = None
     held: JobView | None = None
     finding: OutputView | None = None
@@ -110,7 +111,10 @@ class Story:
         self._table.write(stage.places.private / "wdbc" / "wdbc.csv")
         bases = until(lambda: steward.site(stage.site).bases, "the hub hears of the site's base")
         stage.write_policy(bases[0].digest)
-        stage.ask_site("datastore_add", name="private", url=str(stage.places.private))
+        self.facts.datastore = stage.add_datastore()
+        stage.upload(stage.places.private / "wdbc")
+        checked = stage.ask_site("datastore_check", name="private")
+        check(checked["state"] == "ok", "the site's store can't be read")
         step.now("indexing the table, so that the gate knows its rows")
         added = stage.ask_site(
             "data_add",
@@ -126,9 +130,12 @@ class Story:
         )
         until(lambda: steward.site(stage.site).policy_version == 2, "the hub hears of the policy's version")
         told = seen.model_dump_json()
-        check(str(stage.places.private) not in told and "wdbc.csv" not in told, "the hub was told a path of the data")
+        hidden = stage.blobs.endpoint if stage.blobs else str(stage.places.private)
+        check(hidden not in told and "wdbc.csv" not in told, "the hub was told a path of the data")
         check(seen.rows != str(added["rows"]), "the hub was told the number of rows")
         step.say("the steward adds dataset wdbc, and a policy")
+        if stage.blobs:
+            step.add(f"its data lies in {self.facts.datastore}, whose key the site alone has")
         step.add(f"the hub sees wdbc@{seen.version}, {len(seen.columns)} columns, {seen.rows} rows; no path, no row")
 
     # 2, 3. An ordinary script, signed, sealed off; its metrics arrive while it runs.
