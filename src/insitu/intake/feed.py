@@ -103,7 +103,11 @@ def take(door: socket.socket) -> tuple[Ask, socket.socket] | None:
         for descriptor in descriptors:
             os.close(descriptor)
         return None
-    return wanted, socket.socket(fileno=descriptors[0])
+    try:
+        return wanted, socket.socket(fileno=descriptors[0])
+    except OSError:
+        os.close(descriptors[0])  # it is no socket at all
+        return None
 
 
 def tell(door: socket.socket, told: Told) -> None:
