@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import socket
 import threading
 import urllib.error
@@ -23,8 +24,15 @@ SMALL = b"id,age\n1,34\n2,71\n"
 FILES = {"small.csv": SMALL, "large.bin": LARGE, "empty": b"", "unter ordner/größe #1?.csv": SMALL}
 
 
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """One that nothing is done to but asking."""
+    with a_direct_job(tmp_path_factory.mktemp("job"), FILES) as found:
+        yield found
+
+
 @pytest.fixture
-def job(tmp_path):
+def own_job(tmp_path):
     with a_direct_job(tmp_path, FILES) as found:
         yield found
 
@@ -42,6 +50,13 @@ def test_an_input_lists_its_objects_with_addresses_that_can_be_read(job):
     for name, data in FILES.items():
         with urllib.request.urlopen(listed[name]["url"], timeout=30) as response:
             assert response.read() == data
+
+
+def test_an_input_s_folder_is_a_page_of_links_for_libraries_that_list_by_them(job):
+    response, body = job.get("patients/")
+    links = re.findall(r'href="(/inputs/[^"]+)"', body.decode())
+    assert (response.getheader("content-type"), len(links)) == ("text/html", len(FILES))
+    assert {job.get(link.removeprefix("/inputs/"))[1] for link in links} == set(FILES.values())
 
 
 @pytest.mark.parametrize(
@@ -68,11 +83,12 @@ def test_a_range_behind_the_end_is_not_satisfiable(job):
 
 
 def test_a_head_tells_size_and_tag_and_reads_nothing(job):
+    before = dict(job.feed.read_bytes)
     response, body = job.get("patients/large.bin", method="HEAD")
     assert (response.status, response.getheader("content-length"), body) == (200, str(len(LARGE)), b"")
     assert response.getheader("accept-ranges") == "bytes"
     assert job.get("patients/nothing", method="HEAD")[0].status == 404
-    assert job.feed.read_bytes == {"wdbc@1": 0}
+    assert job.feed.read_bytes == before
 
 
 def test_a_tag_that_is_not_the_objects_gets_no_bytes(job):
@@ -81,20 +97,20 @@ def test_a_tag_that_is_not_the_objects_gets_no_bytes(job):
     assert job.get("patients/small.csv", Range="bytes=0-1", If_Range='"other"')[0].status == 200
 
 
-def test_one_connection_serves_many_reads_and_the_gates_own_calls_between_them(job):
+def test_one_connection_serves_many_reads_and_the_gates_own_calls_between_them(own_job):
     for _ in range(3):
-        assert job.get("patients/small.csv")[1] == SMALL
-        connection = job.connections[0]
+        assert own_job.get("patients/small.csv")[1] == SMALL
+        connection = own_job.connections[0]
         connection.request("GET", "/version")
         assert connection.getresponse().read().startswith(b"3.")
-    assert len(job.connections) == 1
+    assert len(own_job.connections) == 1
 
 
-def test_what_was_read_is_counted_and_counted_on_after_a_restart(job, tmp_path):
-    job.get("patients/large.bin")
-    job.get("patients/small.csv", Range="bytes=0-3")
-    job.feed.stop()
-    assert job.feed.read_bytes == {"wdbc@1": len(LARGE) + 4}
+def test_what_was_read_is_counted_and_counted_on_after_a_restart(own_job, tmp_path):
+    own_job.get("patients/large.bin")
+    own_job.get("patients/small.csv", Range="bytes=0-3")
+    own_job.feed.stop()
+    assert own_job.feed.read_bytes == {"wdbc@1": len(LARGE) + 4}
     assert read_counts(tmp_path / "read.json") == {"wdbc@1": len(LARGE) + 4}
 
 
@@ -103,10 +119,11 @@ def test_what_was_read_is_counted_and_counted_on_after_a_restart(job, tmp_path):
 
 @pytest.mark.parametrize("path", ["patients/no.csv", "patients/../patients/small.csv", "others", "others/small.csv"])
 def test_what_was_not_granted_is_not_there(job, path):
+    before = dict(job.feed.read_bytes)
     response, body = job.get(path)
     assert response.status == 404
     assert json.loads(body)["message"] == response.reason
-    assert job.feed.read_bytes == {"wdbc@1": 0}
+    assert job.feed.read_bytes == before
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE", "PATCH"])
@@ -114,13 +131,13 @@ def test_an_input_can_only_be_read(job, method):
     assert job.get("patients/small.csv", method=method)[0].status == 405
 
 
-def test_an_object_that_changed_is_not_read_and_the_error_says_so(job):
-    (job.data / "small.csv").write_bytes(SMALL.replace(b"34", b"35"))
-    url = f"{job.url}/small.csv"
+def test_an_object_that_changed_is_not_read_and_the_error_says_so(own_job):
+    (own_job.data / "small.csv").write_bytes(SMALL.replace(b"34", b"35"))
+    url = f"{own_job.url}/small.csv"
     with pytest.raises(urllib.error.HTTPError, match=r"409: an object of wdbc@1 is not what it was when it was added"):
         urllib.request.urlopen(url, timeout=30)
-    assert isinstance(job.feed.problem, ObjectChangedError)
-    assert "small.csv" in str(job.feed.problem)
+    assert isinstance(own_job.feed.problem, ObjectChangedError)
+    assert "small.csv" in str(own_job.feed.problem)
 
 
 class Liar(FolderStore):
@@ -257,10 +274,10 @@ def test_more_streams_than_may_be_are_refused_and_told_why(job):
         stream.close()
 
 
-def test_ending_the_feed_ends_what_is_being_given(job):
-    stream = urllib.request.urlopen(f"{job.url}/large.bin", timeout=30)
+def test_ending_the_feed_ends_what_is_being_given(own_job):
+    stream = urllib.request.urlopen(f"{own_job.url}/large.bin", timeout=30)
     stream.read(1000)
-    ended = threading.Thread(target=job.feed.stop)
+    ended = threading.Thread(target=own_job.feed.stop)
     ended.start()
     ended.join(20)
     assert not ended.is_alive()

@@ -1,6 +1,7 @@
 """Inputs of mode `direct`, as a job reads them: HTTP with ranges, below one address for each input.
 
     GET  /inputs/<input>            the objects: {"objects": [{"name", "url", "size_bytes", "etag"}, …]}
+    GET  /inputs/<input>/           the same as a page of links, which is what `fsspec` lists a folder by
     GET  /inputs/<input>/<object>   its bytes, or one range of them (RFC 9110, 14)
     HEAD /inputs/<input>/<object>   its size and entity tag
 
@@ -16,6 +17,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -81,6 +83,11 @@ class DirectInput:
         ]
         return json.dumps({"objects": listed}, ensure_ascii=False).encode()
 
+    @cached_property
+    def page(self) -> bytes:
+        links = [f'<a href="{PREFIX}{self.name}/{quote(name)}">{escape(name)}</a><br>' for name in self.objects]
+        return "\n".join(["<!doctype html><meta charset=utf-8>", *links, ""]).encode()
+
 
 class Inputs:
     """All direct inputs of one job."""
@@ -101,7 +108,7 @@ class Inputs:
         return answer
 
     def _answer(self, method: str, target: str, headers: Mapping[str, str]) -> Answer:
-        name, _, rest = target.partition("?")[0].removeprefix(PREFIX).partition("/")
+        name, slash, rest = target.partition("?")[0].removeprefix(PREFIX).partition("/")
         found = self._inputs.get(unquote(name))
         if method not in ("GET", "HEAD"):
             return refusal(405, "method", "inputs can be read: GET and HEAD, nothing else")
@@ -109,7 +116,7 @@ class Inputs:
             known = ", ".join(self._inputs) or "none"
             return refusal(404, "no-input", f"no input of that name has mode direct; there are: {known}")
         if not rest:
-            return Response(200, found.index)
+            return Response(200, found.page, "text/html") if slash else Response(200, found.index)
         listed = found.objects.get(unquote(rest, errors="surrogateescape"))
         if listed is None:
             return refusal(404, "no-object", f"no such object in this input; its list is at {PREFIX}{found.name}")
