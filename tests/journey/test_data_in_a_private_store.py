@@ -127,6 +127,7 @@ def test_an_object_that_changed_under_a_version_ends_the_job_and_names_the_versi
     assert (job.state, job.failure, job.reason.code) == ("failed", "data", "dataset-changed")
     assert f"studies@{added['version']}" in job.reason.what
     assert "b.csv" not in job.model_dump_json()
+    assert "studien/b.csv is not the object that was listed" in (site.world.folder / "agent.log").read_text()
     assert site.run(site.add()["version"]).state == "succeeded", "what was changed is a new version"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import threading
@@ -16,9 +17,11 @@ from insitu.agent.catalogue import DatasetVersion
 from insitu.agent.datastores import open_datastore
 from insitu.agent.direct.of_job import check_readable
 from insitu.agent.stores.contract import StoreError
-from insitu.domain.errors import DeniedError, UnavailableError
+from insitu.domain.errors import DeniedError, IntegrityError, UnavailableError
 from insitu.domain.quantities import format_bytes
 from insitu.wire.job_file import DatasetInput
+
+_log = logging.getLogger("insitu.agent")
 
 _TELL_S = 1.0
 _MOST_TOLD = 60  # messages of one staging
@@ -59,7 +62,12 @@ def stage(attempt: Attempt, version: DatasetVersion) -> None:
 def _said_at_the_site(version: DatasetVersion) -> Generator[None]:
     try:
         yield
+    except IntegrityError as exc:
+        # `why` names the object, for the steward; the hub hears of the version alone.
+        _log.warning("%s: %s", exc.what, exc.why)
+        raise
     except StoreError as exc:
+        _log.warning("staging %s: %s", version.label, exc)
         # What a store said is for the site: it names objects and addresses, and this error goes to the hub.
         raise UnavailableError(
             f"the data of {version.label} can't be had from the site's datastore",

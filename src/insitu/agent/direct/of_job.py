@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import closing
 from dataclasses import replace
 
@@ -13,9 +14,11 @@ from insitu.agent.staging.digests import DigestKeys
 from insitu.agent.staging.manifest import load_manifest
 from insitu.agent.stores.contract import ObjectChangedError, ObjectMissingError, ObjectStore
 from insitu.agent.stores.meaning import changed
-from insitu.domain.errors import IntegrityError, UnavailableError
+from insitu.domain.errors import InsituError, IntegrityError, UnavailableError
 from insitu.domain.jobs import FailureClass, JobState
 from insitu.intake.inputs import write_list
+
+_log = logging.getLogger("insitu.agent")
 
 
 def direct_inputs(attempt: Attempt) -> list[tuple[str, DatasetVersion]]:
@@ -28,13 +31,17 @@ def check_readable(attempt: Attempt, version: DatasetVersion) -> None:
     """See that the store can be reached and gives the first object as it was; the others are checked as they are read.
 
     Raises:
-        StoreError: it can't, or it is another object.
-        IntegrityError: the version's manifest can't be read.
+        StoreError: it can't.
+        IntegrityError: it is another object, or the version's manifest can't be read.
     """
     first = load_manifest(version.staged.manifest).objects[0]
-    with closing(_store_of(attempt, version)) as store:
-        if store.describe(first.name).etag != first.etag:
-            raise changed(first.name)
+    try:
+        with closing(_store_of(attempt, version)) as store:
+            found = store.describe(first.name)
+    except ObjectMissingError as exc:
+        raise _changed(version.label, exc) from exc
+    if found.etag != first.etag:
+        raise _changed(version.label, changed(first.name))
 
 
 def list_for_intake(attempt: Attempt) -> None:
@@ -89,12 +96,8 @@ def after_reading(attempt: Attempt, outcome: Next) -> Next:
         return outcome
     label = feed.problem_with
     if isinstance(feed.problem, ObjectChangedError | ObjectMissingError):
-        other = IntegrityError(
-            f"dataset {label} is not what it was when it was added",
-            code="dataset-changed",
-            rule="dataset-version",
-            hint="at the site: add the changed objects as a new version with `insitu data add`",
-        )
+        other = _changed(label, feed.problem)
+        _log.warning("%s: %s", other.what, other.why)
         return Next(JobState.FAILED, outcome.details, Next.failed(FailureClass.DATA, other).event)
     if outcome.state is JobState.FAILED and outcome.event.get("failure") == FailureClass.SCRIPT.value:
         away = UnavailableError(
@@ -104,3 +107,14 @@ def after_reading(attempt: Attempt, outcome: Next) -> Next:
         )
         return Next(JobState.FAILED, outcome.details, Next.failed(FailureClass.DATA, away).event)
     return outcome
+
+
+def _changed(label: str, found: InsituError) -> IntegrityError:
+    """What the hub hears of the version; `why` names the object, and stays."""
+    return IntegrityError(
+        f"dataset {label} is not what it was when it was added",
+        code="dataset-changed",
+        rule="dataset-version",
+        why=str(found),
+        hint="at the site: add the changed objects as a new version with `insitu data add`",
+    )
