@@ -358,13 +358,16 @@ def test_many_calls_go_over_one_connection(job):
             connection.request("POST", "/api/2.0/mlflow/runs/log-metric", json.dumps(body).encode())
             response = connection.getresponse()
             assert (response.status, response.read()) == (200, b"{}")
+        job.settled(connection)
     assert len(job.of_kind("metric")) == 20
 
 
-def test_an_event_is_in_the_file_before_the_script_has_its_answer(job):
-    for step in range(20):
-        job.log_metric(0.5, step=step)
-        assert len(job.of_kind("metric")) == step + 1
+def test_an_event_is_in_the_file_before_the_scripts_next_call_is_answered(job):
+    with contextlib.closing(job.http()) as connection:
+        for step in range(20):
+            job.log_metric(0.5, step=step)
+            job.settled(connection)
+            assert len(job.of_kind("metric")) == step + 1
 
 
 def test_a_body_over_the_bound_is_read_to_its_end_and_refused(start):

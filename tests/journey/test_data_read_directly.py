@@ -115,6 +115,7 @@ def test_an_object_that_changed_under_a_version_fails_the_job_whatever_the_scrip
     job = blobs.run(version, tolerant)
     assert (job.state, job.failure, job.reason.code) == ("failed", "data", "dataset-changed"), blobs.world.logs()
     assert f"events@{version}" in job.reason.what
+    assert "csv" not in f"{job.reason}", "names of objects stay at the site"
     assert "told True" in blobs.world.log_text(job.id)
     blobs.put("größe 2.csv", 100)
 
@@ -123,7 +124,8 @@ def test_a_first_object_that_changed_is_noticed_before_any_code_runs(blobs: Blob
     version = blobs.add()
     blobs.put("a.csv", 201)
     job = blobs.run(version)
-    assert (job.state, job.failure) == ("failed", "data")
+    assert (job.state, job.failure, job.reason.code) == ("failed", "data", "dataset-changed")
+    assert "a.csv" not in f"{job.reason}", "names of objects stay at the site"
     assert blobs.world.log_text(job.id) == ""
     blobs.put("a.csv", 200)
 

@@ -12,9 +12,12 @@ checked, never as clean.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+
+import numpy as np
 
 from insitu.domain.digests import digest_of
 from insitu.domain.outputs import Finding, OutputContract, ReleaseContract
@@ -37,6 +40,7 @@ from insitu.gate.rows.scan import RowScan
 from insitu.gate.small_groups import small_groups
 from insitu.gate.structures import hashed_in, structures_in
 from insitu.gate.subject import RowsSeen, Subject
+from insitu.gate.tree_shapes import leaf_tables
 
 _OWN_NAMES = {"MLmodel", *MODEL_FILES, "model.pkl", "conda.yaml", "python_env.yaml", "requirements.txt"}
 _GENERATED = {"conda.yaml", "python_env.yaml", "requirements.txt"}  # written by us, from the signed lock
@@ -140,12 +144,14 @@ def _with_contents(subject: Subject, written: Written, knowledge: Knowledge, eff
         if subject.is_model and path in (_NEVER_LEAVE if subject.canonical is None else _GENERATED):
             continue
         where = path if path in _OWN_NAMES else f"file {number}"
+        if data[:1] in (b"{", b"["):
+            _add_leaves(where, data, contents)
         read_any(data, where, contents)
         if subject.canonical is None and data[:2] == b"PK":
             types, loaders = _types(data, effort, types, loaders)
     before = _before_rounding(subject, written, contents, effort)
     rows, not_checked = _rows(contents, before, knowledge, effort)
-    content, content_not_checked = _content(contents, scans)
+    content, content_not_checked = _content(contents, before, scans)
     return replace(
         subject,
         kinds=contents.kinds,
@@ -162,6 +168,17 @@ def _with_contents(subject: Subject, written: Written, knowledge: Knowledge, eff
         not_checked=not_checked + content_not_checked,
         passed_over=_passed_over(contents),
     )
+
+
+def _add_leaves(where: str, data: bytes, contents: Contents) -> None:
+    """The rows that a tree's leaves may be, of all trees together."""
+    try:
+        tables = list(leaf_tables(json.loads(data)))
+    except (ValueError, RecursionError):
+        return  # no JSON, or too deep: the readers have said so
+    for width in {len(table[0]) for table in tables}:
+        rows = [row for table in tables for row in table if len(row) == width]
+        contents.add_numbers(f"{where}: leaves", np.array(rows, dtype=np.float64))
 
 
 def _passed_over(contents: Contents) -> tuple[str, ...]:
@@ -232,11 +249,13 @@ def _rows(
     return tuple(seen), not_checked
 
 
-def _content(contents: Contents, scans: Sequence[ContentScan]) -> tuple[tuple[ContentFound, ...], tuple[str, ...]]:
+def _content(
+    contents: Contents, before: Sequence[FoundNumbers], scans: Sequence[ContentScan]
+) -> tuple[tuple[ContentFound, ...], tuple[str, ...]]:
     try:
         for scan in scans:
             scan.look_at_texts(contents.texts)
-            scan.look_at_numbers(contents.numbers)
+            scan.look_at_numbers([*contents.numbers, *before])
     except OutOfEffortError:
         return tuple(scan.found for scan in scans), ("known-content",)
     return tuple(scan.found for scan in scans), ()

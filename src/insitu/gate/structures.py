@@ -23,6 +23,8 @@ from insitu.gate.contents import FoundNumbers, FoundText, Numbers
 from insitu.gate.effort import Effort
 from insitu.gate.known.data import KnownData
 from insitu.gate.known.table import Column, Floats
+from insitu.gate.rows.in_text import MANY_NAMES
+from insitu.gate.spellings import words_in_disguise
 
 Hashes = NDArray[np.uint64]
 SMALLEST_GROUP = 10  # rows: what stands for fewer is about persons
@@ -58,7 +60,7 @@ def structures_in(
         rows_kept=kept,
         where=where,
         extremes=max((_extremes(found, one, effort) for one in known for found in numbers if not found.raw), default=0),
-        rare_words=max((rare_words(found, one, effort) for one in known), default=0),
+        rare_words=max((_rare_words(found, texts, one, effort) for one in known), default=0),
         words=len(found),
     )
 
@@ -153,6 +155,15 @@ def hashed_in(cells: Hashes, hashed: int) -> bool:
     """Whether a keyed hash is one of a dataset's cells, which stand in ascending order."""
     at = int(np.searchsorted(cells, np.uint64(hashed)))
     return bool(hashed) and at < len(cells) and int(cells[at]) == hashed
+
+
+def _rare_words(words: Iterable[str], texts: Sequence[FoundText], known: KnownData, effort: Effort) -> int:
+    """As they are; or, if they are many, in another spelling."""
+    plain = rare_words(words, known, effort)
+    if plain >= MANY_NAMES or not len(known.words[0]):
+        return plain
+    disguised = rare_words(words_in_disguise(texts), known, effort)
+    return disguised if disguised >= MANY_NAMES else plain
 
 
 def rare_words(words: Iterable[str], known: KnownData, effort: Effort) -> int:

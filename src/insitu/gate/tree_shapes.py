@@ -60,6 +60,33 @@ def leaves_of(document: Any) -> Leaves | None:
     return Leaves(max(len(tree.leaves) for tree in trees), min(counted, default=None))
 
 
+def leaf_tables(value: Any) -> Iterator[list[list[Any]]]:
+    """What the leaves of trees say, where that is several numbers each: without the averages that stand above them."""
+    if isinstance(value, dict):
+        fields = cast("dict[str, Any]", value)
+        tree = _of_lists(fields)
+        if tree is not None:
+            for items in fields.values():
+                if isinstance(items, list) and len(cast("list[Any]", items)) == len(tree.children):
+                    table = [cast("list[Any]", items)[leaf] for leaf in tree.leaves]
+                    if _is_table(table):
+                        yield table
+        inner = list(fields.values())
+    else:
+        inner = cast("list[Any]", value) if isinstance(value, list) else []
+    for item in inner:
+        yield from leaf_tables(item)
+
+
+def _is_table(rows: list[Any]) -> bool:
+    return all(
+        isinstance(row, list)
+        and len(cast("list[Any]", row)) == len(rows[0]) > 1
+        and all(_is_number(cell) for cell in cast("list[Any]", row))
+        for row in rows
+    )
+
+
 def _trees(value: Any) -> Iterator[_Tree]:
     """The innermost first: objects in objects are a tree only where nothing in them is one by itself."""
     if isinstance(value, dict):

@@ -32,14 +32,20 @@ class Api:
         self.calls = 0
 
     def handle(self, method: str, target: str, body: bytes) -> Response:
-        """Answer one call. What it logged is in the file of events before the answer exists."""
+        """Answer one call. What it logged is decided by `settle`, once the answer is on its way."""
         self.calls += 1
         try:
-            response = self._answer(method, target, body)
+            return self._answer(method, target, body)
         except CallRefused as refusal:
-            response = refusal.response()
+            return refusal.response()
+
+    def settle(self) -> None:
+        """Decide what the calls so far have logged, and put what leaves into the file of events.
+
+        Raises:
+            UnavailableError: the file can't be written. Then nothing more may be answered.
+        """
         self._decided.flush()
-        return response
 
     def _answer(self, method: str, target: str, body: bytes) -> Response:
         path, query = target, ""

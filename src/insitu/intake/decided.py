@@ -3,13 +3,18 @@
     thing ──rules──► leaves ──room?──► events.jsonl     (the agent: ledger, then the hub)
                 └──► stays ──────────► kept.jsonl, counted
 
-Nothing is an error for the script: what stays is kept, and the job goes on.
+Nothing is an error for the script: what stays is kept, and the job goes on. So no
+answer to a call hangs on what is decided of its metrics, parameters and tags: they
+wait for `flush`, which comes after the answer, and the script computes meanwhile.
+Whatever is asked in between is asked after them.
+
 Times are ours and not the script's: a time that it could set is sixty-four bits
 that it could fill.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TypeVar
@@ -40,22 +45,33 @@ class Decided:
         self._clock = clock
         self._announced = 0
         self._site_lines = 0
+        self._waiting: deque[Callable[[], None]] = deque()
+        """What is still to be decided, in the order in which the script said it."""
 
     def metric(self, run: Run, key: str, value: float, step: int) -> None:
+        self._waiting.append(lambda: self._metric(run, key, value, step))
+
+    def param(self, run: Run, key: str, value: str) -> None:
+        self._waiting.append(lambda: self._param(run, key, value))
+
+    def tag(self, run: Run, key: str, value: str) -> None:
+        self._waiting.append(lambda: self._tag(run, key, value))
+
+    def _metric(self, run: Run, key: str, value: float, step: int) -> None:
         answer = self._ask(run, lambda: self.rules.metric(key, value, step, self._clock(), run=run.local))
         if isinstance(answer, Stays):
             self._kept.keep("metric", run=run.local, key=key, value=repr(value), step=step, rule=answer.rule)
             return
         self._events.append_metric(run=run.local, key=key, value=answer.value, step=answer.step)
 
-    def param(self, run: Run, key: str, value: str) -> None:
+    def _param(self, run: Run, key: str, value: str) -> None:
         answer = self._ask(run, lambda: self.rules.param(key, value, self._clock()))
         if isinstance(answer, Stays):
             self._kept.keep("param", run=run.local, key=key, value=value, rule=answer.rule)
             return
         self._events.append(lambda seq, at: ParamEvent(seq=seq, at=at, run=run.local, key=key, value=answer))
 
-    def tag(self, run: Run, key: str, value: str) -> None:
+    def _tag(self, run: Run, key: str, value: str) -> None:
         if key.startswith(SYSTEM_PREFIX):
             self._kept.keep("mlflow tag", run=run.local, key=key, value=value, rule="system-tag")
             return
@@ -70,6 +86,7 @@ class Decided:
 
     def run_started(self, run: Run, parent: Run) -> None:
         """Tell the hub of a run that the script started, without its name if that may not leave."""
+        self._catch_up()
         if self._announced >= MAX_ANNOUNCED_RUNS or not self._may_leave(parent):
             run.announced = False
             self._kept.keep("run", run=run.local, name=run.name, rule="room")
@@ -84,6 +101,7 @@ class Decided:
 
     def may_name(self, run: Run, text: str) -> bool:
         """Whether a name that the script chose may stand in a line of ours."""
+        self._catch_up()
         return not isinstance(self._ask(run, lambda: self.rules.name(text, self._clock())), Stays)
 
     def lines(self, stream: Stream, texts: Sequence[str]) -> int:
@@ -95,6 +113,7 @@ class Decided:
 
     def site_line(self, text: str) -> None:
         """A sentence of ours for the data scientist, in the job's log. Few of them: a script can provoke them."""
+        self._catch_up()
         if self._site_lines >= MAX_SITE_LINES or not self._events.has_room:
             self._kept.keep("site line", text=text, rule="room")
             return
@@ -106,6 +125,7 @@ class Decided:
 
     def tell_what_was_kept(self) -> None:
         """The last events of an attempt: what stayed, with rule, limit and hint for people, and by class. They are few."""
+        self._catch_up()
         by_number = sorted(self._kept.rules.items(), key=lambda found: (-found[1], found[0]))
         for kept, count in by_number:
             kind, _, rule = kept.rpartition(": ")
@@ -117,8 +137,18 @@ class Decided:
             )
 
     def flush(self) -> None:
+        """Decide what waits, and make all that was decided visible.
+
+        Raises:
+            UnavailableError: it can't be written; nothing may be decided any more.
+        """
+        self._catch_up()
         self._events.flush()
         self._kept.flush()
+
+    def _catch_up(self) -> None:
+        while self._waiting:
+            self._waiting.popleft()()
 
     def _may_leave(self, run: Run) -> bool:
         return run.announced and self._events.has_room
@@ -133,6 +163,7 @@ class Decided:
             return Stays("rule-failed")
 
     def _lines(self, stream: Stream, count: int, question: Callable[[], LinesLeave]) -> int:
+        self._catch_up()
         try:
             outcome = question()
         except Exception:  # noqa: BLE001 - as above

@@ -97,6 +97,15 @@ class Connections:
         self._feeding.add(task)
         task.add_done_callback(self._feeding.discard)
 
+    def settle(self) -> None:
+        """Let what the answered call has logged be decided; the script goes on meanwhile."""
+        try:
+            self.api.settle()
+        except UnavailableError as exc:
+            self._give_up(exc)
+        except Exception as exc:  # noqa: BLE001 - what it failed on stays, and the job goes on
+            self._note(type(exc).__name__)
+
 
 class JobConnection(asyncio.Protocol):
     """One connection. httptools calls the `on_…` methods while it is fed."""
@@ -226,6 +235,7 @@ class JobConnection(asyncio.Protocol):
         elif self._download is None and self._fed is None:
             self._write(response)
             self._end_if_asked()
+        self._shared.settle()
 
     # ── Answers ─────────────────────────────────────────────────────────────
 

@@ -30,6 +30,7 @@ from insitu.intake.events import EventLog
 from insitu.intake.http import MAX_CONNECTIONS, Connections, JobConnection
 from insitu.intake.inputs import Inputs
 from insitu.intake.kept import Kept
+from insitu.intake.links import in_words
 from insitu.intake.models import Models
 from insitu.intake.outputs import as_document, candidates
 from insitu.intake.request import IntakeRequest
@@ -145,6 +146,7 @@ class _Serving:
             self._intake.decided,
             folder=request.state_dir / "logs",
             most_bytes=request.limits.log_bytes,
+            reword=lambda text: in_words(text, self._intake.runs),
             give_up=self._give_up,
         )
         self._connections = Connections(

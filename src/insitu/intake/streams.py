@@ -34,11 +34,21 @@ class StreamCounts:
 class JobStream:
     """One pipe, from its first byte to its end."""
 
-    def __init__(self, name: StreamName, fd: int, decided: Decided, *, folder: Path, most_bytes: int) -> None:
+    def __init__(
+        self,
+        name: StreamName,
+        fd: int,
+        decided: Decided,
+        *,
+        folder: Path,
+        most_bytes: int,
+        reword: Callable[[str], str],
+    ) -> None:
         self.name: StreamName = name
         self.counts = StreamCounts()
         self._fd = fd
         self._decided = decided
+        self._reword = reword
         self._splitter = LineSplitter()
         self._file = (folder / f"{name}.log").open("xb", buffering=0)
         self._room_bytes = most_bytes
@@ -74,7 +84,7 @@ class JobStream:
     def _decide(self, lines: list[str]) -> None:
         if lines:
             self.counts.lines += len(lines)
-            self.counts.released += self._decided.lines(self.name, lines)
+            self.counts.released += self._decided.lines(self.name, [self._reword(line) for line in lines])
 
     def _keep(self, chunk: bytes) -> None:
         self.counts.size_bytes += len(chunk)
@@ -87,7 +97,11 @@ class JobStream:
 
 
 class JobStreams:
-    """Both pipes on the event loop."""
+    """Both pipes on the event loop.
+
+    Args:
+        reword: a line as people outside can read it; the site's own copy stays as it was written.
+    """
 
     def __init__(
         self,
@@ -96,12 +110,14 @@ class JobStreams:
         *,
         folder: Path,
         most_bytes: int,
+        reword: Callable[[str], str],
         give_up: Callable[[UnavailableError], None],
     ) -> None:
         self._loop = loop
         self._decided = decided
         self._folder = folder
         self._most_bytes = most_bytes
+        self._reword = reword
         self._give_up = give_up
         self._streams: list[JobStream] = []
         self._ended = asyncio.Event()
@@ -117,7 +133,9 @@ class JobStreams:
         if self._streams:
             return False
         for name, fd in zip(STREAMS, fds, strict=True):
-            stream = JobStream(name, fd, self._decided, folder=self._folder, most_bytes=self._most_bytes)
+            stream = JobStream(
+                name, fd, self._decided, folder=self._folder, most_bytes=self._most_bytes, reword=self._reword
+            )
             self._streams.append(stream)
         if self._may_read:
             self.go()

@@ -141,7 +141,7 @@ def test_neurons_that_nothing_listens_to_are_cleared(outgoing, transposed):
     assert np.abs(predict(copy, inputs) - predict(tensors, inputs)).max() < 0.5
 
 
-@pytest.mark.parametrize("incoming", [0.0, 1e-6], ids=["zero", "nothing beside the bias"])
+@pytest.mark.parametrize("incoming", [0.0, 1e-6, 2.0], ids=["zero", "nothing beside the bias", "never awake"])
 def test_neurons_that_say_nothing_are_cleared_with_what_listens_to_them(incoming):
     tensors = network()
     tensors["fc1.weight"][:10] = incoming * RNG.normal(size=(10, 20))

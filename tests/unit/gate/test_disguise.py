@@ -1,6 +1,7 @@
 """Lines that are bytes in disguise, in small pieces; and ordinary ones."""
 
 import base64
+import zlib
 
 import pytest
 
@@ -30,6 +31,17 @@ def test_one_odd_word_a_line_is_bounded_over_all_lines():
     some = Disguise()
     words = pieces(base64.b32encode(TEXT * 20).decode(), 7).split()
     assert sum(len(word) for word in words if not some.is_worn_by(f"now {word} then")) < 900
+
+
+@pytest.mark.parametrize("size", [8, 12, 20])
+@pytest.mark.parametrize("packed", [False, True])
+def test_lines_that_end_in_pieces_of_base_64_are_seen_within_a_row(size, packed):
+    some = Disguise()
+    encoded = base64.b64encode(zlib.compress(TEXT * 9, 9) if packed else TEXT * 9).decode()
+    lines = [f"step {at}: {encoded[at : at + size]}" for at in range(0, len(encoded), size)]
+    said = [line for line in lines if not some.is_worn_by(line)]
+    assert sum(len(line.split(": ")[1]) for line in said[:10]) <= 64
+    assert all(line not in said for line in lines[: len(encoded) // size][10:])
 
 
 def test_words_of_the_signed_code_are_not_odd():

@@ -218,6 +218,19 @@ def test_any_part_of_a_column_of_the_certain_length_is_found(known, start, scale
     assert look(known["csv"], npz(np.concatenate([[7.0, 8.0], part, [1.0]]))).runs
 
 
+LAID_OUT = {
+    "a row in each filter": np.concatenate([TABLE[:60], RNG.normal(size=(60, 3))], axis=1).reshape(60, 1, 3, 3),
+    "seven rows in each line": TABLE[:280].reshape(40, 42),
+    "five columns of them, seven rows in each line": np.ascontiguousarray(TABLE[:280, :5]).reshape(40, 35),
+}
+
+
+@pytest.mark.parametrize("form", LAID_OUT)
+@pytest.mark.parametrize("format", ["csv", "npy"])
+def test_scaled_rows_are_found_in_arrays_of_another_shape(known, form, format):
+    assert look(known[format], npz((LAID_OUT[form] / 40 - 2).astype("f4"))).runs
+
+
 PICTURES = {
     "as it is": GREY[3],
     "divided by 255": GREY[3] / np.float32(255),

@@ -325,6 +325,18 @@ def test_letters_of_a_row_that_stand_apart_are_read_together(wdbc_known):
     assert gate([wdbc_known]).line(" ".join(row)).held_by in {"rows-in-line", "encoded-line"}
 
 
+@pytest.mark.parametrize("spelling", ["words", "thousands"])
+def test_numbers_in_words_and_with_commas_are_read_for_what_they_are(tmp_path, spelling):
+    numbers = [4_000_037 + 7919 * at for at in range(400)]
+    log = gate([known_of(pd.DataFrame({"number": numbers, "level": range(400)}), tmp_path / "index")])
+    digits = "zero one two three four five six seven eight nine".split()
+    lines = [
+        " ".join(digits[int(digit)] for digit in str(number)) if spelling == "words" else f"{number:,} seen"
+        for number in numbers[::5]
+    ]
+    assert sum(bool(log.line(line).released) for line in lines) < 12
+
+
 def test_choices_between_lines_that_read_well_stay_in_the_end_and_what_repeats_goes_on():
     log = gate()
     choices = [log.line("completed" if bit == "1" else "finished").held_by for bit in f"{3**2000:b}"]

@@ -115,6 +115,25 @@ def test_a_stream_that_goes_on_in_the_next_tensor_is_found():
     assert is_found(model(*np.array_split(stream_in(gzip.compress(CSV), 16, start=9), 7)))
 
 
+def test_signs_that_mean_the_opposite_are_read_too():
+    tensor = stream_in(gzip.compress(CSV), 1, low=31, start=13)
+    assert is_found(model(-tensor))
+
+
+def test_a_stream_is_found_where_biases_stand_between_the_matrices_that_hold_it():
+    whole = stream_in(zlib.compress(CSV, 9), 4)
+    size = len(whole) // 40 * 10
+    parts = [whole[at : at + size] for at in range(0, len(whole) // 10 * 10, size)]
+    tensors = {f"layer{number}.weight": part.reshape(10, -1) for number, part in enumerate(parts)}
+    biases = {f"layer{number}.bias": weights(10) for number in range(len(parts))}
+    assert is_found(safetensors.numpy.save(tensors | biases))
+
+
+def test_a_stream_that_takes_one_value_of_each_tensor_in_turn_is_found():
+    whole = stream_in(gzip.compress(CSV), 4)
+    assert is_found(model(*(np.ascontiguousarray(whole[at::7]) for at in range(7))))
+
+
 def test_text_and_deflate_without_a_header_are_found():
     assert is_found(model(stream_in(CSV, 8)))
     bare = zlib.compressobj(wbits=-15)

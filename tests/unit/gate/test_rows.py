@@ -28,7 +28,10 @@ from insitu.gate.effort import Effort, Limits, OutOfEffortError
 from insitu.gate.known.table import KnownTable
 from insitu.gate.readers.any import read_any
 from insitu.gate.rows import maps as row_maps
+from insitu.gate.rows.candidates import Precision
+from insitu.gate.rows.maps import fit_lines
 from insitu.gate.rows.scan import RowScan
+from insitu.gate.tree_shapes import leaf_tables
 from tests.unit.gate.gate_world import joblib_bytes, npz, scan_bytes, skops_bytes, training, wdbc
 
 TABLE = wdbc().to_numpy(dtype=np.float64)
@@ -375,3 +378,57 @@ def test_the_place_with_most_rows_is_named_first():
     found = scan_bytes(npz(FEATURES[:3], FEATURES[:200]), TABLE)
     assert found.count == 200
     assert found.places[0] == "file: member 2: float64[200,30]"
+
+
+def test_lines_are_fitted_to_many_columns_at_once_and_only_where_nearly_all_lies_on_them():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(40, 4))
+    y = x * [2.0, -3.0, 1.0, 5.0] + [1.0, 0.0, 7.0, 2.0]
+    y[:5, 1] += 10  # an eighth is something else
+    y[:, 2] += random.normal(size=40)
+    x[3:, 3], y[3:, 3] = np.nan, 0.0  # three pairs are left
+    x[2, 3], y[2, 3] = x[1, 3], y[1, 3]  # two of them one and the same
+    found = fit_lines(x, y, [Precision(1e-12, 0.0, 1e-10)] * 4)
+    assert [line if line is None else (round(line[0], 6), round(line[1], 6)) for line in found] == [
+        (2.0, 1.0),
+        (-3.0, 0.0),
+        None,
+        None,
+    ]
+
+
+MEASURED = np.stack(
+    [
+        np.round(np.random.default_rng(number).normal(middle, spread, 5000), decimals)
+        for number, (middle, spread, decimals) in enumerate(
+            [(170, 9, 1), (76, 13, 1), (5.8, 1.4, 2), (87, 23, 1), (130, 17, 0)]
+        )
+    ],
+    axis=1,
+)
+
+
+@pytest.mark.parametrize("count", [20, 60])
+@pytest.mark.parametrize("columns", [(0, 1, 2, 3, 4), (3, 0, 4, 2)])
+def test_two_dozen_scaled_rows_of_a_table_of_decimals_are_found(count, columns):
+    random = np.random.default_rng(count)
+    rows = MEASURED[random.permutation(5000)[:count]][:, columns]
+    scaled = (rows - rows.mean(axis=0)) * random.choice([-1, 1], len(columns)) / rows.std(axis=0)
+    assert scan_bytes(npz(scaled.astype("f4")), MEASURED).count >= 0.9 * count
+
+
+def test_weights_and_whole_numbers_are_no_decimals_of_a_table():
+    random = np.random.default_rng(0)
+    assert not scan_bytes(npz(random.normal(size=(60, 5)).astype("f4")), MEASURED).count
+    assert not scan_bytes(npz(random.integers(-127, 128, (60, 5)).astype("i1")), MEASURED).count
+    assert not scan_bytes(npz(np.round(random.normal(size=(200, 5)), 2)), MEASURED).count
+
+
+def test_a_tree_that_lies_about_its_counts_keeps_its_leaves_in_sight():
+    rows = MEASURED[np.random.default_rng(2).permutation(5000)[:60]] * [0.5, -3, 0.2, 2, 7] + 11
+    left = [2 * at + 1 if at < 59 else -1 for at in range(119)]
+    values = [MEASURED.mean(axis=0).tolist()] * 59 + np.round(rows, 4).tolist()
+    tree = {"left": left, "right": [at + 1 if at > 0 else at for at in left], "value": values}
+    tables = list(leaf_tables({"trees": [tree]}))
+    assert [len(table) for table in tables] == [60]
+    assert scan_bytes(npz(np.array(tables[0])), MEASURED).count >= 50

@@ -1,5 +1,6 @@
 """What keeps rows by the way it is built, found by content; and counts of a few in tables."""
 
+import codecs
 import json
 
 import numpy as np
@@ -10,6 +11,7 @@ from insitu.gate.contents import FoundNumbers, FoundText
 from insitu.gate.effort import Effort
 from insitu.gate.small_groups import small_groups
 from insitu.gate.structures import Structures, structures_in
+from tests.unit.gate.canaries import contents_of
 from tests.unit.gate.gate_world import known_of
 
 RNG = np.random.default_rng(0)
@@ -89,6 +91,28 @@ def test_words_of_few_rows_are_counted_and_words_of_many_and_names_of_columns_ar
 def test_text_that_was_only_guessed_says_nothing_about_words(known):
     guessed = [FoundText("unpacked", "many words that a reader made up", guessed=True)]
     assert structures_in([], guessed, [known], (), Effort()).words == 0
+
+
+SPELLINGS = {
+    "backwards": lambda word: word[::-1],
+    "in two words": lambda word: [word[:3], word[3:]],
+    "letter by letter": list,
+    "letters apart": " ".join,
+    "behind a prefix": lambda word: f"w_{word.lower()}",
+    "letters moved": lambda word: codecs.encode(word, "rot13"),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_many_words_of_few_rows_are_found_in_other_spellings(known, table, spelling):
+    spelt = [SPELLINGS[spelling](word) for word in table["name"][:60]]
+    assert rare_words_in(known, spelt) >= 50
+    assert not rare_words_in(known, spelt[:3])
+
+
+def rare_words_in(known, document) -> int:
+    texts = contents_of(json.dumps(document).encode()).texts
+    return structures_in([], texts, [known], known.column_names, Effort()).rare_words
 
 
 def test_without_a_dataset_nothing_can_be_kept():

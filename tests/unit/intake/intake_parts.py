@@ -85,6 +85,7 @@ class Job:
     def call(self, method: str, path: str, body: dict | None = None, *, status: int = 200) -> dict:
         target = path if path.startswith("/") else f"/api/2.0/mlflow/{path}"
         response = self.intake.api.handle(method, target, json.dumps(body).encode() if body is not None else b"")
+        self.intake.api.settle()
         assert response.status == status, response.body
         return json.loads(response.body)
 

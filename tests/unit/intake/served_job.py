@@ -75,6 +75,12 @@ class ServedJob:
             response = connection.getresponse()
             return response.status, json.loads(response.read())
 
+    @staticmethod
+    def settled(connection) -> None:
+        """Returns when all calls that were answered before are decided: before that, no further one is answered."""
+        connection.request("GET", "/health")
+        assert connection.getresponse().read() == b"OK"
+
     def log_metric(self, value: float, *, key: str = "auc", step: int = 0) -> None:
         body = {"run_id": RUN, "key": key, "value": value, "timestamp": 1, "step": step}
         assert self.post("runs/log-metric", body)[0] == 200

@@ -221,6 +221,7 @@ def test_a_call_that_is_not_about_this_run_says_what_is_served(job):
 )
 def test_a_malformed_call_gets_mlflows_error_and_leaves_nothing(job, body):
     response = job.intake.api.handle("POST", "/api/2.0/mlflow/runs/log-metric", body)
+    job.intake.api.settle()
     assert response.status == 400
     assert json.loads(response.body)["error_code"] == "INVALID_PARAMETER_VALUE"
     assert job.events() == []

@@ -28,8 +28,11 @@ import numpy as np
 
 from insitu.gate.canonical.precision import Array
 
-_NOTHING = 2.0**-12  # of what the middle neuron of the layer adds; of a neuron's bias
+_NOTHING = 2.0**-12  # of what the middle neuron of the layer adds
+_NEVER = 2.0**-6  # of a neuron's bias: what comes in is scaled, or small, where networks learn
 
+
+_MOST_ROUNDS = 20
 
 Round = Callable[[Array], Array]
 
@@ -47,17 +50,23 @@ def clear_in_chain(tensors: Mapping[str, Array], rounded: Round) -> Mapping[str,
     if len(layers) < 2 or not _fits(layers, out_axis, in_axis):
         return {}
     changed = dict(tensors)
-    for at in reversed(range(len(layers) - 1)):  # from the end: a neuron that feeds only dead ones is dead too
-        here, after = names[at], names[at + 1]
-        bias = _bias_of(here, tensors, tensors[here].shape[out_axis])
-        parts = _Parts(changed[here], None if bias is None else changed[bias], changed[after], out_axis, in_axis)
-        parts = _cleared_parts(_merged(parts, rounded))
-        changed[here], changed[after] = parts.incoming, parts.following
-        if bias is not None and parts.bias is not None:
-            changed[bias] = parts.bias
-    return {
-        name: values for name, values in changed.items() if not np.array_equal(values, tensors[name], equal_nan=True)
-    }
+    for _ in range(_MOST_ROUNDS):  # beside fewer neurons others may be silent
+        before = dict(changed)
+        for at in reversed(range(len(layers) - 1)):  # from the end: a neuron that feeds only dead ones is dead too
+            here, after = names[at], names[at + 1]
+            bias = _bias_of(here, tensors, tensors[here].shape[out_axis])
+            parts = _Parts(changed[here], None if bias is None else changed[bias], changed[after], out_axis, in_axis)
+            parts = _cleared_parts(_merged(parts, rounded))
+            changed[here], changed[after] = parts.incoming, parts.following
+            if bias is not None and parts.bias is not None:
+                changed[bias] = parts.bias
+        if not _changes(before, changed):
+            break
+    return _changes(tensors, changed)
+
+
+def _changes(before: Mapping[str, Array], after: Mapping[str, Array]) -> Mapping[str, Array]:
+    return {name: one for name, one in after.items() if not np.array_equal(one, before[name], equal_nan=True)}
 
 
 @dataclass(frozen=True)
@@ -124,10 +133,10 @@ def merged_inputs(following: Array, first: Array, each: int, in_axis: int, round
     """What listens to equal units, summed up at the first of them."""
     inputs = np.moveaxis(following, in_axis, 0)
     summed = inputs.reshape(len(first), each, *inputs.shape[1:]).astype(np.float64)
-    for at in np.flatnonzero(first != np.arange(len(first))):
-        summed[first[at]] += summed[at]
-        summed[at] = 0
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):  # what a job wrote may hold any number
+        for at in np.flatnonzero(first != np.arange(len(first))):
+            summed[first[at]] += summed[at]
+            summed[at] = 0
         flat = summed.reshape(inputs.shape).astype(following.dtype)
     return rounded(np.ascontiguousarray(np.moveaxis(flat, 0, in_axis)))
 
@@ -137,7 +146,7 @@ def constant_units(incoming: Array, bias: Array | None, *, out_axis: int) -> Arr
     units = incoming.shape[out_axis]
     with np.errstate(all="ignore"):
         into = np.abs(np.moveaxis(incoming, out_axis, 0).reshape(units, -1).astype(np.float64)).sum(axis=1)
-        limit = np.zeros(units) if bias is None else _NOTHING * np.abs(bias.astype(np.float64))
+        limit = np.zeros(units) if bias is None else _NEVER * np.abs(bias.astype(np.float64))
         return into <= np.nan_to_num(limit)
 
 

@@ -3,7 +3,7 @@
 `encoded_text.py` looks for long runs; this looks at what a stream says as a whole.
 A word is odd if people do not write such words: letters and digits in turns,
 capitals within, no vowels for long, and whole numbers of five digits or more that
-do not count like steps. Identifiers, versions and names of layers are odd, too, so
+do not count like steps. The last words of lines, put together, may be base 64. Identifiers, versions and names of layers are odd, too, so
 a job may say two dozen different ones, and those that its signed code says; then
 lines that bring more are held. And lines of a character or two are read as the one
 line that they are.
@@ -12,12 +12,14 @@ line that they are.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 
 from insitu.gate.channels.code_words import CodeWords
 from insitu.gate.channels.metric_steps import StepGate
 from insitu.gate.encoded_text import encoded_run
+from insitu.gate.readers.decode_text import DENSE
+from insitu.gate.readers.encoded import tells_itself
 
 _MOST_ODD_CHARACTERS = 200  # of different odd words, in a job's stream: at five bits each, 125 bytes
 _MOST_IN_A_LINE = 40
@@ -27,7 +29,11 @@ _SHORT_LINE = 3
 _SHORT_LINES = 200  # in a row that are remembered
 _MOST_SHORT = 24  # in a row that leave: an empty line or a bracket is one
 
+_MOST_PIECES = 24  # last words of lines that are read as one
+_LEAST_JOINED = 24  # characters
+
 _WORD = re.compile(r"[A-Za-z0-9]{3,}")
+_PIECE = re.compile(r"(?:^|\s)((?=[^\s]*[A-Z0-9])(?=[^\s]*[A-Za-z])[A-Za-z0-9+/_=-]{4,64})\s*$")
 _LONG_NUMBER = re.compile(r"(?<![0-9.])[0-9]{5,}(?![0-9.])")
 _LETTERS = re.compile(r"[A-Za-z_]+")
 _TURNS = re.compile(r"[0-9][A-Za-z]+[0-9]|[A-Za-z][0-9]+[A-Za-z]")
@@ -48,10 +54,11 @@ class Disguise:
         self._short = ""
         self._short_lines = 0
         self._counting = StepGate()
+        self._pieces: deque[str] = deque(maxlen=_MOST_PIECES)
 
     def is_worn_by(self, line: str) -> bool:
         """Whether `line`, with those before it, looks like bytes in disguise. If not, it counts as said."""
-        if self._is_piece_of_many(line):
+        if self._is_piece_of_many(line) or self._is_decoded(line):
             return True
         if _ESCAPED.search(line) or _is_full_of_signs(line):
             return True
@@ -69,6 +76,21 @@ class Disguise:
             return True
         self._odd |= odd
         self._odd_characters = characters
+        return False
+
+    def _is_decoded(self, line: str) -> bool:
+        """Whether the last words of lines, put together from any of them on, are text or a stream in base 16, 32 or 64."""
+        found = _PIECE.search(line)
+        if found is None:
+            return False
+        self._pieces.append(found[1].rstrip("="))
+        joined = ""
+        for piece in reversed(self._pieces):
+            joined = piece + joined
+            if len(joined) >= _LEAST_JOINED and any(
+                one.alphabet.fullmatch(joined) and tells_itself(one.decode(joined), whole=False) for one in DENSE
+            ):
+                return True
         return False
 
     def _odd_among(self, words: list[str]) -> set[str]:

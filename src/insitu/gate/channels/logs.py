@@ -55,6 +55,9 @@ HeldBy = Literal[
 
 _LONG_RUN = re.compile(r"[A-Za-z0-9+_=~-]{20}")  # without one nothing is an encoded run, and most lines have none
 _SPACED = re.compile(r"(?<!\S)\S(?: +\S){5,}(?!\S)")
+_DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_DIGIT_WORDS = re.compile(rf"\b(?:(?:{'|'.join(_DIGITS)})\b[ ,_-]*){{4,}}", re.IGNORECASE)
+_THOUSANDS = re.compile(r"(?<![\w.,])[0-9]{1,3}(?:,[0-9]{3})+(?![\w,])")
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _NUMBER = re.compile(r"(?<![\w.])([-+]?[0-9]+\.[0-9]+(?:[eE][-+]?[0-9]{1,3})?|[0-9]{11,})(?![\w]|\.[0-9])")
 
@@ -186,7 +189,15 @@ def _decoded(text: str) -> str:
         text = f"{text} ; {unquote(text)}"
     if _SPACED.search(text):  # A d a , 4 7
         text = f"{text} ; {_SPACED.sub(lambda found: found[0].replace(' ', ''), text)}"
+    if _DIGIT_WORDS.search(text):  # four seven one nine
+        text = f"{text} ; {_DIGIT_WORDS.sub(_as_digits, text)}"
+    if _THOUSANDS.search(text):  # 4,771,023
+        text = f"{text} ; {_THOUSANDS.sub(lambda found: found[0].replace(',', ''), text)}"
     return text
+
+
+def _as_digits(found: re.Match[str]) -> str:
+    return "".join(str(_DIGITS.index(word.lower())) for word in re.findall("[A-Za-z]+", found[0]))
 
 
 def rounded_line(text: str, digits: int) -> str:

@@ -38,6 +38,8 @@ _LEAST_DIFFERENT = 8  # bytes of 24: numbers with few digits, zeros and padding 
 _LEAST_RUNS = 2  # of numbers: one alone could be chance, in half precision
 _MOST_HITS = 20_000  # looked at closely, of one array; more say nothing more
 _MOST_CHANNELS = 4
+_LEAST_WIDTH, _MOST_WIDTH = 3, 34  # of rows that may lie in an array of another shape …
+_MOST_LAID_OUT = 1_000_000  # … for which no more values than these are looked at
 _CHECK_EVERY = 1 << 24  # bytes between two looks at the clock
 
 
@@ -100,11 +102,24 @@ class ContentScan:
         ways = [values.reshape(-1)]
         if values.ndim == 2 and min(values.shape) > 1:
             ways.append(values.T.reshape(-1))
-        elif values.ndim > 2 and 1 < values.shape[-1] <= _MOST_CHANNELS:
-            ways += list(values.reshape(-1, values.shape[-1]).T)
+        elif values.ndim > 2:
+            if 1 < values.shape[-1] <= _MOST_CHANNELS:
+                ways += list(values.reshape(-1, values.shape[-1]).T)
+            if values.shape[0] > 1:  # a filter or a position a row
+                ways.append(values.reshape(values.shape[0], -1).T.reshape(-1))
+        for step in self._widths(values):
+            ways += [values.reshape(-1)[start::step] for start in range(step)]
         if not self._known.columns:  # pictures, with their channels side by side
             ways += [values.reshape(-1)[channel::3] for channel in range(3)]
         return ways
+
+    def _widths(self, values: NDArray[Any]) -> list[int]:
+        """The widths of rows that may lie one after the other in an array, whatever its shape."""
+        width = self._known.numbers.shape[1]
+        every = range(_LEAST_WIDTH, min(width + 1, _MOST_WIDTH) + 1)
+        if values.size * len(every) > _MOST_LAID_OUT:
+            every = range(max(width - 1, _LEAST_WIDTH), width + 2)
+        return [step for step in every if step != values.shape[-1] and values.size * len(every) <= _MOST_LAID_OUT]
 
     def _run_values(self, flat: NDArray[Any]) -> int:
         """How many values in `flat` stand in runs of the dataset."""

@@ -40,10 +40,10 @@ _MANY_LETTERS = 40  # distinct characters in a sample: prose and tables of numbe
 def read_encoded(text: str, place: Place) -> None:
     """Read what stands encoded in `text`."""
     for plain in [] if place.noise else unescaped(text):
-        if _tells_itself(plain) or len(plain) < _MANY_ESCAPES * len(text):
+        if tells_itself(plain) or len(plain) < _MANY_ESCAPES * len(text):
             place.read(plain, "unescaped", guessed=True)
     for plain in escaped_runs(text):
-        if _tells_itself(plain) or (len(plain) >= _LONG and not place.noise):
+        if tells_itself(plain) or (len(plain) >= _LONG and not place.noise):
             _hand_on(plain, place)
     tokens = list(dict.fromkeys(islice((found.group() for found in _TOKEN.finditer(text)), _MAX_RUNS)))
     for number, token in enumerate(tokens):
@@ -83,7 +83,7 @@ def _join(pieces: Sequence[str], place: Place) -> None:
         return
     alike = len({len(piece) for piece in pieces[:-1]}) == 1 and _is_mixed(whole, least=3)
     for plain in unescaped("".join(pieces)):
-        if _tells_itself(plain):
+        if tells_itself(plain):
             _hand_on(plain, place)
             return
     if _read_run(whole, place, long=alike) or _read_wide("".join(pieces), place, long=alike):
@@ -92,7 +92,7 @@ def _join(pieces: Sequence[str], place: Place) -> None:
         each = stripped if encoding in DENSE else pieces
         if all(not piece or encoding.alphabet.fullmatch(piece) for piece in each):
             decoded = b"".join(encoding.decode(piece) for piece in each if piece)
-            if _tells_itself(decoded):
+            if tells_itself(decoded):
                 _hand_on(decoded, place)
                 return
 
@@ -122,9 +122,9 @@ def _read_run(token: str, place: Place, *, long: bool = True) -> bool:
 
 def _read_as(encoding: Encoding, part: str, place: Place) -> bool:
     for offset in range(encoding.period):
-        if _tells_itself(encoding.decode(part[offset : offset + _SAMPLE]), whole=len(part) <= offset + _SAMPLE):
+        if tells_itself(encoding.decode(part[offset : offset + _SAMPLE]), whole=len(part) <= offset + _SAMPLE):
             decoded = encoding.decode(part[offset:])
-            if _tells_itself(decoded) or not place.noise:
+            if tells_itself(decoded) or not place.noise:
                 _hand_on(decoded, place)
                 return True
     return False
@@ -137,7 +137,7 @@ def _read_wide(token: str, place: Place, *, long: bool = True) -> bool:
         sample = run[:_SAMPLE]
         if len(run) < _LEAST or not encoding.alphabet.fullmatch(sample):
             continue
-        if _tells_itself(encoding.decode(sample), whole=len(run) <= _SAMPLE):
+        if tells_itself(encoding.decode(sample), whole=len(run) <= _SAMPLE):
             decoded = encoding.decode(run) or encoding.decode(_longest(encoding, run))
             _hand_on(decoded, place)
             return True
@@ -162,7 +162,7 @@ def _read_number(value: int, place: Place) -> None:
     """A very long number may be bytes, read as one."""
     data = value.to_bytes(-(-value.bit_length() // 8), "big")
     for order in (data, data[::-1]):
-        if _tells_itself(order):
+        if tells_itself(order):
             _hand_on(order, place)
 
 
@@ -173,7 +173,7 @@ def _hand_on(decoded: bytes, place: Place) -> None:
     place.read(decoded, "decoded", guessed=True)
 
 
-def _tells_itself(decoded: bytes, *, whole: bool = True) -> bool:
+def tells_itself(decoded: bytes, *, whole: bool = True) -> bool:
     """Whether the bytes are a known format's or text, which other bytes are by chance once in a million."""
     if len(decoded) < _LEAST_TELLING:
         return False

@@ -12,7 +12,8 @@ else that was found.
 | looked at | orders |
 |---|---|
 | all bits, and 8, 16, 24, 32 … of them | both byte orders |
-| every other number of bits up to 24, and every single plane, the sign among them | both bit orders, in values and in bytes |
+| every other number of bits up to 24, and every single plane, the sign among them | both bit orders, in values and in bytes; of a plane also its opposite |
+| tensor after tensor; matrices alone; one value of each tensor in turn | the rest is as above |
 | values as codes: whole numbers up to 255 as bytes, or few distinct values by rank | as they are |
 
 The search costs about six nanoseconds a byte and is bounded (`_purse`): heads
@@ -48,6 +49,7 @@ _ALL_ALIGNMENTS = 1 << 14  # bytes: in streams so short a beginning is sought at
 _MAX_WIDTH = 24  # bits that are looked at in every number, bytes apart
 _FIRST = (16, 8, 1, 4, 2, 24, 32, 12, 23, 48, 52, 40)
 _MAX_CODES = 1_000_000
+_MAX_IN_TURN = 64  # tensors of which one value each may be taken in turn
 _MAX_COLUMNS = 16  # of a table whose columns are looked at as bytes, one by one
 _DECIMALS = (1, 2, 3, 4)
 _TEXT_RUN = 64
@@ -99,21 +101,22 @@ def read_planes(found: Sequence[FoundNumbers], place: Place) -> None:
             continue
         within = place.at(f"from {items[0].where}") if items[0].where != place.where else place
         group = _Group(replace(within, chance=True), purse)
-        group.search(arrays)
+        group.search(bits_of(arrays))
         _search_codes(arrays, group)
+        for bits in _other_orders(arrays):
+            _Group(group.place, _Purse(_PURSE_BYTES // 4)).search(bits)
 
 
 class _Group:
     """The search over values of one type."""
 
     def __init__(self, place: Place, purse: _Purse) -> None:
-        self._place = place
+        self.place = place
         self._purse = purse
         self._hits = 0
         self._half = ""  # the lower half of each value, where narrower numbers would be put
 
-    def search(self, arrays: Sequence[Numbers]) -> None:
-        bits = bits_of(arrays)
+    def search(self, bits: Bits) -> None:
         varying = int(np.bitwise_or.reduce(bits) ^ np.bitwise_and.reduce(bits))
         if not varying:
             return
@@ -124,8 +127,8 @@ class _Group:
             self._search_slice(head[: max(_LEAST_VALUES, _HEAD_BYTES * 8 // one.width)], one, head_only=True)
         skipped = sum(not self._search_slice(bits, one, head_only=False) for one in slices)
         if skipped:
-            self._place.contents.add_passed_over(
-                self._place.where, f"{skipped} of {len(slices)} slices of bits were not searched to their end"
+            self.place.contents.add_passed_over(
+                self.place.where, f"{skipped} of {len(slices)} slices of bits were not searched to their end"
             )
 
     def _search_slice(self, bits: Bits, one: _Slice, *, head_only: bool) -> bool:
@@ -133,14 +136,14 @@ class _Group:
         size = len(bits) * one.width // 8
         step = math.gcd(one.width, 8)  # a stream begins at a value, so at a multiple of this in its bytes
         alignments = range(0, 8, 1 if size <= _ALL_ALIGNMENTS else step)
-        orders = 2 if one.width == 1 or (one.width % 8 == 0 and one.low % 8 == 0) else 4
+        orders = 2 if one.width % 8 == 0 and one.low % 8 == 0 else 4
         if not head_only and size <= _HEAD_BYTES // 2:
             return True  # all of it was its head
         if not head_only and not self._purse.pay(size * orders * len(alignments)):
             if one.width % 8 or not self._purse.pay(size):
                 return False
             orders = 1  # the usual one of bytes: the lowest first
-        self._place.effort.check_time()
+        self.place.effort.check_time()
         for stream, low_first in islice(streams(bits, one), orders):
             self.look_into(stream, one.label, alignments[:1] if orders == 1 else alignments, low_first=low_first)
         return orders > 1
@@ -152,7 +155,7 @@ class _Group:
         rows = shifted(stream, alignments, low_first=low_first)
         width = rows.shape[1]
         data = rows.tobytes()
-        inside = self._place.at(label)
+        inside = self.place.at(label)
         done = 0
         for at in beginnings(data):
             if at >= done:
@@ -163,13 +166,13 @@ class _Group:
             return
         if data.translate(_TEXT_TABLE).find(b"a" * _TEXT_RUN) >= 0:
             runs = [match.group() for match, _ in zip(_TEXT.finditer(data), range(_MAX_TEXTS), strict=False)]
-            self._place.read(b"\n".join(filter(_is_written, runs)), f"{label}: letters", noise=True)
+            self.place.read(b"\n".join(filter(_is_written, runs)), f"{label}: letters", noise=True)
         start = data[: width - 1]
-        if (inflated := inflated_at_start(start, self._place.effort)) is not None:
+        if (inflated := inflated_at_start(start, self.place.effort)) is not None:
             inside.add_kind("hidden stream")
             inside.read(inflated, "unpacked", guessed=True)
         if label == self._half and width <= _RAW_BYTES and _may_be_floats(start):
-            read_raw(start, inside.where, self._place.contents, aligned=True)
+            read_raw(start, inside.where, self.place.contents, aligned=True)
 
     def read_bytes(self, array: Numbers) -> None:
         """Read whole numbers up to 255 as the bytes that they may be, if those tell themselves."""
@@ -180,9 +183,27 @@ class _Group:
         data = flat.astype(np.uint8).tobytes()
         packed = has_signature(data) or has_signature(data[::-1])
         if packed:
-            self._place.at("values as bytes").add_kind("hidden stream")
+            self.place.at("values as bytes").add_kind("hidden stream")
         if packed or text_of(data) is not None:  # ages and counts may be letters as well: that alone says nothing
-            self._place.read(data, "values as bytes", guessed=True)
+            self.place.read(data, "values as bytes", guessed=True)
+
+
+def _other_orders(arrays: Sequence[Numbers]) -> Iterator[Bits]:
+    """Other ways to go through several tensors: matrices alone, as biases stand between them; one value of each in turn."""
+    matrices = [array for array in arrays if array.ndim > 1]
+    if 1 < len(matrices) < len(arrays):
+        yield bits_of(matrices)
+    for some in [arrays] if len(matrices) in (0, len(arrays)) else [arrays, matrices]:
+        if 1 < len(some) <= _MAX_IN_TURN:
+            yield bits_in_turn(some)
+
+
+def bits_in_turn(arrays: Sequence[Numbers]) -> Bits:
+    """The first value of each, then the second of each; those that have ended are passed over."""
+    bits = bits_of(arrays)
+    sizes = [array.size for array in arrays]
+    number = np.concatenate([np.arange(size) for size in sizes])
+    return bits[np.argsort(number, kind="stable")]
 
 
 def bits_of(arrays: Sequence[Numbers]) -> Bits:
@@ -219,8 +240,9 @@ def streams(bits: Bits, one: _Slice) -> Iterator[tuple[Stream, bool]]:
         return
     if one.width == 1:
         plane = (bits >> bits.dtype.type(one.low)).astype(np.uint8) & 1
-        yield np.packbits(plane, bitorder="big"), False
-        yield np.packbits(plane, bitorder="little"), True
+        for bit in (plane, 1 - plane):  # a sign bit says "negative", where one may have meant "positive"
+            yield np.packbits(bit, bitorder="big"), False
+            yield np.packbits(bit, bitorder="little"), True
         return
     rows = np.unpackbits(bits.astype(bits.dtype.newbyteorder(">")).view(np.uint8).reshape(-1, size), axis=1)
     top = 8 * size - one.low

@@ -24,7 +24,7 @@ bent (logarithms, ranks), or blurred by noise beyond the stored precision.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -55,6 +55,7 @@ _PROMISED_SHARE = 10
 """Each column of a copy of a tenth of a table's rows is tried as each of the table's columns. Else it is said."""
 _GUESS_ROWS = 8  # fewer rows than these are not worth guessing a layout for
 _FITTING_SHARE = 0.85
+_LEAST_ON_A_LINE = 3  # different values: through two there is always one
 _MAX_SEEDS = 64
 _FEW_VALUES = 1024
 
@@ -251,13 +252,13 @@ def _extend(table: KnownTable, candidate: Candidate, seed: _Hypothesis) -> list[
         return []
     ours, theirs = candidate.values[which], table.values[rows]
     correlation = np.abs(_standardised(ours).T @ _standardised(theirs)) / len(which)
+    targets = correlation.argmax(axis=1)
+    if correlation[seed.source, seed.target] >= correlation[seed.source, targets[seed.source]] - 1e-9:
+        targets[seed.source] = seed.target
     maps: dict[int, ColumnMap] = {}
-    for source in range(ours.shape[1]):
-        target = int(np.argmax(correlation[source]))
-        if source == seed.source and correlation[source, seed.target] >= correlation[source, target] - 1e-9:
-            target = seed.target
-        fitted = fit_line(ours[:, source], theirs[:, target], candidate.precisions[source])
+    for source, fitted in enumerate(fit_lines(ours, theirs[:, targets], candidate.precisions)):
         if fitted is not None:
+            target = int(targets[source])
             maps.setdefault(target, ColumnMap(source, target, *fitted))
     return list(maps.values())
 
@@ -283,21 +284,46 @@ def _standardised(values: Floats) -> Floats:
     return centred / np.where(spread > 0, spread, np.inf)
 
 
-def fit_line(ours: Floats, theirs: Floats, precision: Precision) -> tuple[float, float, float] | None:
-    """Scale, shift and slack of the line through the pairs, if nearly all of them lie on it."""
-    good = np.isfinite(ours) & np.isfinite(theirs)
-    x, y = ours[good], theirs[good]
+def fit_lines(ours: Floats, theirs: Floats, precisions: Sequence[Precision]) -> list[tuple[float, float, float] | None]:
+    """For each column scale, shift and slack of the line through its pairs, if nearly all of them lie on it.
+
+    All columns at once: a candidate may have hundreds, and there are many hypotheses.
+    """
+    with np.errstate(all="ignore"):  # of columns of which nothing is taken
+        return _fit_lines(ours, theirs, precisions)
+
+
+def _fit_lines(
+    ours: Floats, theirs: Floats, precisions: Sequence[Precision]
+) -> list[tuple[float, float, float] | None]:
+    taken = np.isfinite(ours) & np.isfinite(theirs)
+    x, y = np.where(taken, ours, 0.0), np.where(taken, theirs, 0.0)
+    relative = np.array([precision.relative for precision in precisions])
+    constant = np.array([precision.step / 2 + precision.floor for precision in precisions])
+    tolerance = np.abs(x) * relative + constant
+    found: list[tuple[float, float, float] | None] = [None] * ours.shape[1]
     for _ in range(2):  # the second time without what did not fit
-        if len(np.unique(x)) < 3:
-            return None
-        centre = x.mean()
-        scale = float(((x - centre) * (y - y.mean())).sum() / ((x - centre) ** 2).sum())
-        shift = float(y.mean() - scale * centre)
-        slack = 1e-10 * float(np.max(np.abs(y))) + 0.5 * float(np.median(precision.scaled(x))) * abs(scale)
-        fits = np.abs(scale * x + shift - y) <= precision.scaled(x) * abs(scale) + slack
-        if fits.mean() >= _FITTING_SHARE:
-            return (scale, shift, slack) if scale != 0 else None
-        residual = np.abs(scale * x + shift - y)
-        keep = residual <= np.quantile(residual, _FITTING_SHARE)
-        x, y = x[keep], y[keep]
-    return None
+        count = np.maximum(taken.sum(axis=0), 1)
+        centred = np.where(taken, x - x.sum(axis=0, where=taken) / count, 0.0)
+        middle = y.sum(axis=0, where=taken) / count
+        spread = (centred**2).sum(axis=0)
+        scale = (centred * (y - middle)).sum(axis=0) / np.where(spread > 0, spread, np.inf)
+        shift = middle - scale * (x.sum(axis=0, where=taken) / count)
+        usual = _quantiles(np.where(taken, np.abs(x), np.inf), count, 0.5) * relative + constant
+        slack = 1e-10 * np.abs(y).max(axis=0, where=taken, initial=0.0) + 0.5 * usual * np.abs(scale)
+        residual = np.where(taken, np.abs(scale * x + shift - y), np.inf)
+        fits = (taken & (residual <= tolerance * np.abs(scale) + slack)).sum(axis=0) >= _FITTING_SHARE * count
+        for at in np.flatnonzero(fits & (scale != 0)):
+            if found[at] is None and len(np.unique(x[taken[:, at], at])) >= _LEAST_ON_A_LINE:
+                found[at] = (float(scale[at]), float(shift[at]), float(slack[at]))
+        taken = taken & (residual <= _quantiles(residual, count, _FITTING_SHARE)) & ~fits
+    return found
+
+
+def _quantiles(values: Floats, counts: Ints, share: float) -> Floats:
+    """Of each column's first `counts` values in ascending order, as `np.quantile` has them."""
+    ordered = np.sort(values, axis=0)
+    place = share * (counts - 1)
+    low = np.floor(place).astype(np.int64)
+    below, above = (np.take_along_axis(ordered, at[None], axis=0)[0] for at in (low, np.ceil(place).astype(np.int64)))
+    return below + np.where(place > low, (above - below) * (place - low), 0.0)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from insitu.gate.known.table import Floats, Ints, KnownTable
 from insitu.gate.rows.candidates import Candidate
 from insitu.gate.rows.evidence import ColumnMap
-from insitu.gate.rows.maps import SearchPurse, fit_line
+from insitu.gate.rows.maps import SearchPurse, fit_lines
 
 Singles = NDArray[np.float32]
 Flags = NDArray[np.bool_]
@@ -106,9 +106,6 @@ def _better(ours: Singles, known: Singles, nearest: Ints, good: Flags) -> Single
 def _maps(
     table: KnownTable, candidate: Candidate, columns: list[int], sample: Floats, nearest: Ints, good: Flags
 ) -> list[ColumnMap]:
-    maps: list[ColumnMap] = []
-    for at in columns:
-        fitted = fit_line(sample[good, at], table.values[nearest[good], at], candidate.precisions[at])
-        if fitted is not None:
-            maps.append(ColumnMap(at, at, *fitted))
-    return maps
+    precisions = [candidate.precisions[at] for at in columns]
+    found = fit_lines(sample[good][:, columns], table.values[nearest[good]][:, columns], precisions)
+    return [ColumnMap(at, at, *fitted) for at, fitted in zip(columns, found, strict=True) if fitted is not None]

@@ -14,6 +14,7 @@ caller holds what was not checked. What it can't see is said in `rows/maps.py`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +24,8 @@ from insitu.gate.effort import Effort
 from insitu.gate.known.table import Ints, KnownTable
 from insitu.gate.rows.candidates import Candidate, folded, joined, layouts
 from insitu.gate.rows.codes import maps_of_codes
-from insitu.gate.rows.evidence import NO_ROWS, rows_by_maps
+from insitu.gate.rows.evidence import NO_ROWS, ColumnMap, rows_by_maps
+from insitu.gate.rows.lattices import VotePurse, maps_of_lattices
 from insitu.gate.rows.maps import LEAST_SCALED_ROWS, SearchPurse, affine_maps, maps_as_they_are
 from insitu.gate.rows.matching import matched_maps
 from insitu.gate.rows.runs import KnownCells, rows_in_stream
@@ -51,6 +53,7 @@ class RowScan:
     ) -> None:
         self.table = table
         self._undo_maps = undo_maps
+        self._votes = VotePurse()
         self._cells = (cells or KnownCells.of(table)) if read_streams and table.width else None
 
     def find(self, found: list[FoundNumbers], effort: Effort) -> RowsFound:
@@ -66,6 +69,7 @@ class RowScan:
 
     def _find(self, found: list[FoundNumbers], effort: Effort) -> RowsFound:
         purse = SearchPurse(self.table.rows)
+        self._votes = VotePurse()
         seen = _Seen()
         unexplained = [item for item in found if not self._in_shape(item, purse, effort, seen)]
         raw = [item for item in unexplained if item.raw]
@@ -100,11 +104,17 @@ class RowScan:
             rows = rows_by_maps(self.table, candidate, maps, effort)
             if len(rows) >= LEAST_SCALED_ROWS:
                 return seen.add(candidate.where, rows, affine=True)
-        for maps in (maps_of_codes(self.table, candidate, effort), matched_maps(self.table, candidate, purse)):
+        for maps in self._other_maps(candidate, purse, effort):
             rows = rows_by_maps(self.table, candidate, maps, effort) if maps else NO_ROWS
             if len(rows) >= LEAST_SCALED_ROWS:
                 return seen.add(candidate.where, rows, affine=True)
         return False
+
+    def _other_maps(self, candidate: Candidate, purse: SearchPurse, effort: Effort) -> Iterator[list[ColumnMap]]:
+        """What finds maps where no single column tells them, one after the other."""
+        yield maps_of_codes(self.table, candidate, effort)
+        yield maps_of_lattices(self.table, candidate, self._votes, effort)
+        yield matched_maps(self.table, candidate, purse)
 
     def _in_stream(self, item: FoundNumbers, effort: Effort) -> Ints:
         if self._cells is None:

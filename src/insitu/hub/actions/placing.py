@@ -21,9 +21,10 @@ def place_waiting(session: WriteSession, *, now: datetime, away_before: datetime
     if not waiting:
         return 0
     placed = 0
-    for answer in place(waiting, sites.rooms(session, away_before=away_before)):
+    answers = place([job for job, _ in waiting], sites.rooms(session, away_before=away_before))
+    for answer, (_, shown) in zip(answers, waiting, strict=True):
         if isinstance(answer, Placed):
             placed += job_states.assign(session, answer, now=now)
         else:
-            job_states.explain_wait(session, answer)
+            job_states.explain_wait(session, answer, shown=shown)
     return placed

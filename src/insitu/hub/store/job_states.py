@@ -46,6 +46,11 @@ _ASSIGN = (
     )
     .returning(_JOBS.c.cursor, _JOBS.c.attempt)
 )
+_EXPLAIN = (
+    update(_JOBS)
+    .where(_JOBS.c.id == bindparam("job"), _JOBS.c.state == JobState.QUEUED.value)
+    .values(reason=bindparam("why", type_=_JOBS.c.reason.type))
+)
 _UNACKNOWLEDGED = select(_JOBS.c.id, _JOBS.c.attempt, _JOBS.c.fence).where(
     _JOBS.c.site == bindparam("site"),
     _JOBS.c.acknowledged.is_(False),
@@ -110,14 +115,11 @@ def assign(session: WriteSession, placed: Placed, *, now: datetime) -> bool:
     return True
 
 
-def explain_wait(session: WriteSession, waits: Waits) -> None:
-    """Why a queued job waits: shown, and no event, since it changes with every report of a site."""
+def explain_wait(session: WriteSession, waits: Waits, *, shown: Mapping[str, Any]) -> None:
+    """Why a queued job waits, if that is not what is `shown` already. No event: it changes with every report of a site."""
     reason = {"code": waits.reason.name.lower(), "what": waits.what, "hint": waits.hint}
-    if session.rows(select(JobRow.reason).where(JobRow.id == waits.job_id)).scalar_one() == reason:
-        return
-    session.change(
-        update(JobRow).where(JobRow.id == waits.job_id, JobRow.state == JobState.QUEUED.value).values(reason=reason)
-    )
+    if reason != shown:
+        session.change(_EXPLAIN, {"job": waits.job_id, "why": reason})
 
 
 def acknowledge(session: WriteSession, site: str, held: Mapping[str, tuple[int, int]]) -> None:

@@ -145,26 +145,35 @@ def any_waiting(session: ReadSession) -> bool:
 
 
 _WAITING = (
-    select(_JOBS.c.id, _JOBS.c.targets, _JOBS.c.datasets, _JOBS.c.compute, _JOBS.c.cpus, _JOBS.c.memory_bytes)
+    select(
+        _JOBS.c.id,
+        _JOBS.c.targets,
+        _JOBS.c.datasets,
+        _JOBS.c.compute,
+        _JOBS.c.cpus,
+        _JOBS.c.memory_bytes,
+        _JOBS.c.reason,
+    )
     .where(_JOBS.c.state == JobState.QUEUED.value)
     .order_by(_JOBS.c.number)
 )
 
 
-def waiting(session: ReadSession) -> list[WaitingJob]:
-    rows = session.rows(_WAITING)
-    return [
-        WaitingJob(
-            id=row.id,
-            bases=tuple(target["base"] for target in row.targets),
-            datasets=frozenset((pin["name"], pin["version"], pin["digest"]) for pin in row.datasets),
-            # No site's name begins with a brace, so labels lie in the same column.
-            compute=json.loads(row.compute) if (row.compute or "").startswith("{") else row.compute,
-            cpus=row.cpus,
-            memory_bytes=row.memory_bytes,
-        )
-        for row in rows
-    ]
+def waiting(session: ReadSession) -> list[tuple[WaitingJob, Mapping[str, Any]]]:
+    """The queue in the order of acceptance, each job with the reason that is shown of it."""
+    return [(_waiting_job(row), row.reason) for row in session.rows(_WAITING)]
+
+
+def _waiting_job(row: Row[*tuple[Any, ...]]) -> WaitingJob:
+    return WaitingJob(
+        id=row.id,
+        bases=tuple(target["base"] for target in row.targets),
+        datasets=frozenset((pin["name"], pin["version"], pin["digest"]) for pin in row.datasets),
+        # No site's name begins with a brace, so labels lie in the same column.
+        compute=json.loads(row.compute) if (row.compute or "").startswith("{") else row.compute,
+        cpus=row.cpus,
+        memory_bytes=row.memory_bytes,
+    )
 
 
 def names_blob(session: ReadSession, digest: str) -> bool:
