@@ -18,42 +18,26 @@ from itertools import count, islice
 from pathlib import Path
 
 from benchmarks.figures import Goal, Row, in_turns
-from benchmarks.scene import SMALL, Scene
+from benchmarks.scene import Scene
+from benchmarks.speaking_site import SpeakingSite
 from insitu.agent.hub_link import HubLink
 from insitu.agent.ledger import Ledger
 from insitu.agent.store import Store
 from insitu.agent.stream import About, AttemptStream
 from insitu.domain.jobs import FailureClass, JobState
 from insitu.wire.events import StateEvent
-from insitu.wire.keys import SigningKey
 from insitu.wire.plain_metrics import metric_line
-from insitu.wire.sync import Assignment, AttemptReport, BaseOffer, Capacity, SyncRequest
-from tests.rig import World
+from insitu.wire.sync import Assignment
 
 _ROUNDS = 5
 _BATCH = 500
 _BATCHES = 20
 _REFERENCE_BATCH = 100
 _REFERENCE_BATCHES = 10
-_SITE = "bench"
-
-_JOB = f"""
-type: command
-display_name: bench
-experiment_name: bench
-compute: {_SITE}
-code: .
-command: "true"
-environment: {{requirements: requirements.txt}}
-metrics: [loss]
-limits: {{timeout: 1h}}
-"""
 
 
 def measure(scene: Scene) -> Iterator[Row]:
-    world = scene.world()
-    site = _Site(world, scene.base.digest, scene.base.python, scene.base.platform)
-    scene.on_end(site.link.close)
+    site = SpeakingSite(scene, "bench")
     log_batch = _log_batch_to(scene.mlflow_server)
     posted = _Posts(site.link, site.take_job(scene.fresh_folder("job")))
     try:
@@ -68,49 +52,6 @@ def measure(scene: Scene) -> Iterator[Row]:
     finally:
         stream.close()
     yield Row("… with the agent's journal and ledger", "events/s", ours, against, theirs)
-
-
-class _Site:
-    """A site of its own that only speaks: what an agent would say, without sandbox or gate."""
-
-    def __init__(self, world: World, base: str, python: str, platform: str) -> None:
-        self._world = world
-        self._bases = [BaseOffer(digest=base, python=python, platform=platform)]
-        self._started_at = datetime.now(UTC)
-        self._reports: list[AttemptReport] = []
-        key = SigningKey.generate()
-        token = world.clients["jo"].create_site(_SITE).join_token
-        with_token = HubLink(world.url)
-        with_token.join(token, key.public.text)
-        with_token.close()
-        self.link = HubLink(world.url, site=_SITE, key=key)
-        self._sync()
-
-    def take_job(self, folder: Path) -> Assignment:
-        """Submit a job for this site, and take it on until it runs."""
-        (folder / "requirements.txt").write_text(SMALL)
-        (folder / "job.yaml").write_text(_JOB)
-        job = self._world.alice.submit(folder / "job.yaml")
-        mine = next(one for one in self._sync() if one.job_id == job.id)
-        self._reports.append(
-            AttemptReport(
-                job_id=mine.job_id, attempt=mine.attempt, fence=mine.fence, state=JobState.RUNNING, last_seq=0
-            )
-        )
-        self._sync()
-        return mine
-
-    def _sync(self) -> list[Assignment]:
-        request = SyncRequest(
-            agent_version="bench",
-            started_at=self._started_at,
-            sandbox="bubblewrap",
-            policy_version=1,
-            bases=self._bases,
-            capacity=Capacity(cpus=8, memory_bytes=64 << 30, slots=8),
-            attempts=self._reports,
-        )
-        return self.link.sync(request).assignments
 
 
 class _Posts:

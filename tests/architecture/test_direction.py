@@ -45,7 +45,7 @@ ONLY_HERE = [
     ("", ("sqlalchemy", "alembic", "psycopg"), ("hub/store/", "hub/mlflow_metrics.py")),
     ("", ("mlflow",), ("hub/tracking.py", "hub/mlflow_")),
     ("", ("fastapi", "starlette"), ("hub/",)),
-    ("agent/", HTTP_CLIENTS, ("agent/hub_link.py",)),
+    ("agent/", HTTP_CLIENTS, ("agent/hub_link.py", "agent/hub_connections.py")),
     ("gate/", (*HTTP_CLIENTS, "socket", "socketserver", "http.server", "ssl"), ()),
     # Loading a pickle runs it. The gate reads opcodes with pickletools, which loads nothing.
     ("", ("pickle", "joblib", "cloudpickle", "dill", "shelve"), ("serving/",)),

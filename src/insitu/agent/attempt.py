@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from insitu.agent.catalogue import DatasetVersion, find_dataset
+from insitu.agent.direct.feed_server import FeedServer
 from insitu.agent.newer_policy import SecondLook
 from insitu.agent.site import Site
 from insitu.agent.store import AttemptRow
@@ -58,6 +59,7 @@ class Attempt:
     detached: threading.Event
     keeper: KeeperHandle | None = None
     intake: IntakeHandle | None = None
+    feed: FeedServer | None = None
     second_look: SecondLook | None = None
     events_wait: bool = False  # for a policy that can be read
     disk_problem: InsituError | None = None  # what the sandbox was ended for, when it took too much of the disk
@@ -87,6 +89,11 @@ class Attempt:
 
     def announce(self) -> None:
         self.stream.add([{"kind": "state", "state": self.row.state.value, **self.row.details.get("last_event", {})}])
+
+    def stop_feed(self) -> None:
+        if self.feed is not None:
+            self.feed.stop()
+            self.feed = None
 
     def stop_sandbox(self) -> None:
         if self.keeper is not None:

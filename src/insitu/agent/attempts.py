@@ -105,6 +105,7 @@ class AttemptRunner:
                     break
             self._finish(attempt)
         finally:
+            attempt.stop_feed()
             attempt.stream.close()
 
     def _step(self, attempt: Attempt) -> Next:

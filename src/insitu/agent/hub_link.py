@@ -4,28 +4,35 @@ HTTP/1.1 over TLS; proxies of the machine's environment are honoured. Every call
 has a timeout. Errors become ours: `UnreachableError` when the hub did not answer
 (try again), anything else as the hub's problem document says.
 
-Syncing and sending events are what people wait for; unless a proxy stands between,
-they go over connections of the standard library that stay open, at a third of the
-client library's cost. Everything else is left to that.
+Syncing and sending events are what people wait for, and blobs are large; unless a
+proxy stands between, both go over connections of the standard library that stay open
+(`hub_connections`), at a third of the client library's cost. Everything else is left to that.
 """
 
 from __future__ import annotations
 
-import hashlib
-import http.client
 import json
-import select
-import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
-from urllib.parse import SplitResult, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 import httpx
 
+from insitu.agent.hub_connections import (
+    CALL_S,
+    CONNECT_S,
+    Bodies,
+    ClientBodies,
+    Incoming,
+    OpenConnections,
+    has_proxy,
+    read_all,
+)
+from insitu.agent.transfers import RANGE_BEYOND_THE_END, Standing, Upload, download
 from insitu.domain.digests import Digest
 from insitu.domain.errors import (
     AuthenticationError,
@@ -41,9 +48,7 @@ from insitu.wire.keys import SigningKey
 from insitu.wire.sync import JoinReply, JoinRequest, SyncReply, SyncRequest
 from insitu.wire.tokens import issue_agent_token
 
-_CONNECT_S = 10.0
-_CALL_S = 30.0
-_CHUNK = 1 << 20  # bytes per upload request
+_MOST_OF_A_PROBLEM = 64 << 10  # bytes
 _RENEW_AFTER = timedelta(minutes=4)
 
 
@@ -64,13 +69,15 @@ class HubLink:
         self._issued = datetime.fromtimestamp(0, UTC)
         self._lock = threading.Lock()
         tls = httpx.create_ssl_context(verify=ca_file or True)
-        self._open = None if _has_proxy(urlsplit(hub)) else _OpenConnections(urlsplit(hub), tls)
         self._http = httpx.Client(
             base_url=hub,
             verify=tls,
-            timeout=httpx.Timeout(_CALL_S, connect=_CONNECT_S),
+            timeout=httpx.Timeout(CALL_S, connect=CONNECT_S),
             limits=httpx.Limits(max_connections=64, max_keepalive_connections=16, keepalive_expiry=60),
         )
+        address = urlsplit(hub)
+        self._open = None if has_proxy(address) else OpenConnections(address, tls, self._unreachable)
+        self._bodies: Bodies = self._open or ClientBodies(self._http, self._unreachable)
 
     def close(self) -> None:
         self._http.close()
@@ -91,59 +98,52 @@ class HubLink:
     def sync(self, request: SyncRequest) -> SyncReply:
         """Tell what is; hear what should be. Waits up to `request.wait_s` at the hub."""
         body = request.model_dump_json().encode()
-        return SyncReply.model_validate_json(self._post("/agent/v1/sync", body, timeout_s=request.wait_s + _CALL_S))
+        return SyncReply.model_validate_json(self._post("/agent/v1/sync", body, timeout_s=request.wait_s + CALL_S))
 
     def send_events(self, batch: bytes) -> int:
         """Send a batch (an `EventBatch` as JSON) that is in the ledger; the last number that the hub holds."""
         return BatchReply.model_validate_json(self._post("/agent/v1/events", batch)).acknowledged
 
     def fetch_blob(self, digest: Digest, target: Path) -> None:
-        """Download a blob and keep it only if it is what its digest says.
+        """Download a blob and keep it only if it is what its digest says; goes on where an earlier try stopped.
 
         Raises:
             IntegrityError: it isn't.
+            UnreachableError: the hub hung up, twice without a byte between. What came is kept for the next try.
         """
-        work = target.with_name(f".{target.name}.part")
-        hasher = hashlib.sha256()
-        with self._send("GET", f"/agent/v1/blobs/{digest}", stream=True) as response, work.open("wb") as out:
-            for chunk in response.iter_bytes(_CHUNK):
-                hasher.update(chunk)
-                out.write(chunk)
-        if "sha256:" + hasher.hexdigest() != digest:
-            work.unlink()
-            raise IntegrityError(
-                "what the hub sent is not what was signed",
-                code="blob-digest",
-                why=f"asked for {digest}",
-                hint="submit the job again; if it happens twice, the hub's store is damaged",
-            )
-        work.replace(target)
+        download(lambda offset: self.open_blob(digest, offset), digest, target)
 
     def upload(self, path: Path, digest: Digest) -> None:
-        """Upload a file in chunks with offsets; goes on where an earlier try stopped."""
-        size = path.stat().st_size
-        with path.open("rb") as stream:
-            offset = self._offset(digest)
-            while offset < size or size == 0:
-                stream.seek(offset)
-                chunk = stream.read(_CHUNK)
-                headers = {"Upload-Offset": str(offset), "Upload-Length": str(size)}
-                try:
-                    self._call("POST", f"/agent/v1/uploads/{digest}", content=chunk, headers=headers)
-                except ConflictError:
-                    # Another try of ours got further: the hub says where it stands.
-                    moved = self._offset(digest)
-                    if moved == offset:
-                        raise
-                    offset = moved
-                    continue
-                offset += len(chunk)
-                if size == 0:
-                    return
+        """Upload a file in one request; goes on where an earlier try stopped.
 
-    def _offset(self, digest: Digest) -> int:
-        with self._send("HEAD", f"/agent/v1/uploads/{digest}") as response:
-            return int(response.headers.get("Upload-Offset", "0"))
+        Raises:
+            IntegrityError: the file is not what its digest says. The hub keeps nothing of it.
+            UnreachableError: the hub hung up, twice without a byte between. What came is kept for the next try.
+        """
+        address = f"/agent/v1/uploads/{digest}"
+
+        def stands() -> Standing:
+            with self._send("HEAD", address) as response:
+                headers = response.headers
+                return Standing(int(headers.get("Upload-Offset", "0")), headers.get("Upload-Complete") == "?1")
+
+        def send(file: BinaryIO, offset: int, size_bytes: int) -> None:
+            headers = {"Upload-Offset": str(offset), "Upload-Length": str(size_bytes), **self._authorization()}
+            status, answer = self._bodies.send_file(address, headers, file, offset, size_bytes - offset)
+            if status >= httpx.codes.BAD_REQUEST:
+                raise _problem(status, answer)
+
+        with path.open("rb") as file:
+            Upload(stands, send).finish(file)
+
+    @contextmanager
+    def open_blob(self, digest: Digest, offset: int = 0) -> Generator[Incoming]:
+        """A blob from that byte on, as the hub sends it: unchecked. It may begin at its first byte all the same."""
+        headers = self._authorization() | ({"Range": f"bytes={offset}-"} if offset else {})
+        with self._bodies.get(f"/agent/v1/blobs/{digest}", headers) as incoming:
+            if incoming.status >= httpx.codes.BAD_REQUEST and incoming.status != RANGE_BEYOND_THE_END:
+                raise _problem(incoming.status, read_all(incoming, _MOST_OF_A_PROBLEM))
+            yield incoming
 
     def send_release(self, envelope: Envelope) -> None:
         """Hand over a sealed release whose files the hub holds. Repeating it changes nothing."""
@@ -164,16 +164,13 @@ class HubLink:
                 self._token, self._issued = issue_agent_token(self._site, self._key, now=now), now
             return {"Authorization": f"Bearer {self._token}"}
 
-    def _post(self, path: str, body: bytes, *, timeout_s: float = _CALL_S) -> bytes:
+    def _post(self, path: str, body: bytes, *, timeout_s: float = CALL_S) -> bytes:
         if self._open is None:
-            timeout = httpx.Timeout(timeout_s, connect=_CONNECT_S)
+            timeout = httpx.Timeout(timeout_s, connect=CONNECT_S)
             with self._send("POST", path, content=body, timeout=timeout) as response:
                 return response.content
         headers = {"Content-Type": "application/json", **self._authorization()}
-        try:
-            status, answer = self._open.post(path, body, headers, timeout_s)
-        except (OSError, http.client.HTTPException) as exc:
-            raise self._unreachable(exc) from exc
+        status, answer = self._open.post(path, body, headers, timeout_s)
         if status >= httpx.codes.BAD_REQUEST:
             raise _problem(status, answer)
         return answer
@@ -222,72 +219,6 @@ class _Reply:
         self._response.close()
 
 
-def _has_proxy(hub: SplitResult) -> bool:
-    """Whether the machine's environment has a proxy between this site and the hub."""
-    proxies = getproxies()
-    return bool(proxies.get(hub.scheme) or proxies.get("all")) and not proxy_bypass(hub.hostname or "")
-
-
-class _OpenConnections:
-    """Connections to one hub that are kept open between calls. Safe for threads: a call has one to itself."""
-
-    def __init__(self, hub: SplitResult, tls: ssl.SSLContext) -> None:
-        self._hub, self._tls = hub, tls
-        self._lock = threading.Lock()
-        self._idle: list[http.client.HTTPConnection] = []
-
-    def post(self, path: str, body: bytes, headers: dict[str, str], timeout_s: float) -> tuple[int, bytes]:
-        """The status and the body of the answer.
-
-        Raises:
-            OSError, HTTPException: there was none.
-        """
-        connection = self._take()
-        try:
-            connection.sock.settimeout(timeout_s)
-            connection.request("POST", self._hub.path.rstrip("/") + path, body, headers)
-            response = connection.getresponse()
-            answer = response.read()
-        except BaseException:
-            connection.close()
-            raise
-        if not response.will_close:
-            with self._lock:
-                self._idle.append(connection)
-        return response.status, answer
-
-    def close(self) -> None:
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
-
-    def _take(self) -> http.client.HTTPConnection:
-        while True:
-            with self._lock:
-                connection = self._idle.pop() if self._idle else None
-            if connection is None:
-                return self._connect()
-            if not _readable(connection):
-                return connection
-            connection.close()  # the hub hung up meanwhile: there is nothing else that it could have said
-
-    def _connect(self) -> http.client.HTTPConnection:
-        host = self._hub.hostname or ""
-        if self._hub.scheme == "https":
-            connection = http.client.HTTPSConnection(host, self._hub.port, timeout=_CONNECT_S, context=self._tls)
-        else:
-            connection = http.client.HTTPConnection(host, self._hub.port, timeout=_CONNECT_S)
-        connection.connect()
-        return connection
-
-
-def _readable(connection: http.client.HTTPConnection) -> bool:
-    poll = select.poll()
-    poll.register(connection.sock, select.POLLIN)
-    return bool(poll.poll(0))
-
-
 def _problem(status: int, body: bytes) -> InsituError:
     try:
         document = json.loads(body)
@@ -303,4 +234,6 @@ def _problem(status: int, body: bytes) -> InsituError:
         return UnreachableError(
             fields.get("what", f"the hub answered {status}"), code="hub-failed", hint="it is tried again"
         )
+    if fields.get("code") == "digest-mismatch":
+        return IntegrityError(fields["what"], code="digest-mismatch", why=fields.get("why", ""))
     return error_from_dict(fields, exit_code=code)

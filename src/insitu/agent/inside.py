@@ -15,8 +15,9 @@ from typing import Any
 
 from insitu.agent.attempt import Attempt
 from insitu.agent.catalogue import DatasetVersion
+from insitu.agent.direct.of_job import direct_inputs
 from insitu.sandbox.spec import Limits, Mount, SandboxSpec
-from insitu.wire.job_file import command_line
+from insitu.wire.job_file import GATE_ADDRESS, GATE_PORT, command_line
 
 SCRATCH_BYTES = 1 << 30
 _JUST_OVER = 1 << 20  # a file that the kernel cut is more than the job may have, and so is said to be
@@ -44,6 +45,9 @@ def intake_request(attempt: Attempt, data: list[tuple[str, DatasetVersion]]) -> 
         "socket": str(space.socket),
         "control": str(space.control),
         "state_dir": str(space.intake),
+        "inputs": {name: str(space.input_list(name)) for name, _ in direct_inputs(attempt)},
+        "feed": str(space.feed),
+        "address": GATE_ADDRESS,
         "script_root": "/job/code",
         "tags": dict(job.job.tags),
     }
@@ -61,6 +65,7 @@ def sandbox_spec(
     """What the sandbox is to be. `copies` are inputs that the job has for itself, and may write."""
     site, job, space = attempt.site, attempt.verified, attempt.workspace
     policy = site.policy.require()
+    direct = {name for name, _ in direct_inputs(attempt)}
     mounts = [
         Mount(source=code, target="/job/code"),
         Mount(source=environment, target="/opt/env"),
@@ -68,16 +73,17 @@ def sandbox_spec(
         *(
             Mount(source=copies.get(name, version.data), target=f"/job/inputs/{name}", writable=name in copies)
             for name, version in data
+            if name not in direct
         ),
     ]
     return SandboxSpec(
         name=attempt.site.sandbox_name(*attempt.row.key),
         rootfs=site.base.rootfs,
         argv=_argv(command_line(job.job)),
-        env=_environment(attempt, data),
+        env=_environment(attempt),
         workdir="/job/code",
         mounts=tuple(mounts),
-        gate_port=5000,
+        gate_port=GATE_PORT,
         limits=Limits(
             memory_bytes=job.job.resources.memory,
             cpus=job.job.resources.cpus,
@@ -98,7 +104,7 @@ def _argv(command: str) -> tuple[str, ...]:
     return ("/bin/sh", "-c", f"exec {command}")
 
 
-def _environment(attempt: Attempt, data: list[tuple[str, DatasetVersion]]) -> dict[str, str]:
+def _environment(attempt: Attempt) -> dict[str, str]:
     """All that the job's environment holds: an allow-list, nothing of the agent's own."""
     job = attempt.verified.job
     threads = str(max(1, int(job.resources.cpus)))
@@ -112,7 +118,7 @@ def _environment(attempt: Attempt, data: list[tuple[str, DatasetVersion]]) -> di
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
-        "MLFLOW_TRACKING_URI": "http://127.0.0.1:5000",
+        "MLFLOW_TRACKING_URI": GATE_ADDRESS,
         "MLFLOW_EXPERIMENT_NAME": job.experiment_name,
         "MLFLOW_RUN_ID": run_id_inside(attempt.row.job_id),
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -121,5 +127,5 @@ def _environment(attempt: Attempt, data: list[tuple[str, DatasetVersion]]) -> di
         "GIT_PYTHON_REFRESH": "quiet",
         "INSITU_JOB_ID": attempt.row.job_id,
         "INSITU_OUTPUTS": "/job/outputs",
-        **{f"INSITU_INPUT_{name.upper()}": f"/job/inputs/{name}" for name, _ in data},
+        **{f"INSITU_INPUT_{name.upper()}": given.place(name) for name, given in job.datasets.items()},
     }

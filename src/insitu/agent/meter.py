@@ -13,9 +13,11 @@ from datetime import datetime
 from typing import Any
 
 from insitu.agent.budget import spent_so_far
+from insitu.agent.direct.feed_server import read_counts
 from insitu.agent.ledger import Ledger
 from insitu.agent.steward import Steward
 from insitu.agent.store import AttemptRow
+from insitu.agent.workspace import Workspace
 from insitu.domain.errors import InsituError, NotFoundError
 from insitu.gate.budget import budget_lines
 from insitu.gate.channels.metrics import bits_of_a_value
@@ -76,12 +78,18 @@ def _of_attempt(steward: Steward, row: AttemptRow, policy: Policy | None) -> dic
         "channels": _channels(entries, files),
         "could_carry_bytes": _could_carry(entries, files, policy),
         "budgets": [],
+        "read_bytes": row.details.get("read_bytes") or _read_so_far(steward, row),
     }
     job = _opened(row, policy)
     if job is not None and policy is not None:
         found |= {"name": job.job.display_name, "submitter": job.signer_name, "datasets": _labels(job)}
         found["budgets"] = _budgets(ledger, policy, row.job_id, _labels(job), job.signer, steward.now())
     return found
+
+
+def _read_so_far(steward: Steward, row: AttemptRow) -> dict[str, int]:
+    """Bytes that a job has read through its gate, by dataset version. Inbound: in no budget, and the hub is not told."""
+    return read_counts(Workspace(steward.folder.jobs / f"{row.job_id}-{row.attempt}").read_counts)
 
 
 def _channels(batches: Iterable[LedgerEntry], files: Iterable[LedgerEntry]) -> list[dict[str, Any]]:

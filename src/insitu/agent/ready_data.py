@@ -7,13 +7,15 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from insitu.agent.attempt import Attempt
 from insitu.agent.catalogue import DatasetVersion
 from insitu.agent.datastores import open_datastore
+from insitu.agent.direct.of_job import check_readable
 from insitu.agent.stores.contract import StoreError
 from insitu.domain.errors import DeniedError, IntegrityError, UnavailableError
 from insitu.domain.quantities import format_bytes
@@ -26,7 +28,7 @@ _MOST_TOLD = 60  # messages of one staging
 
 
 def ready_data(attempt: Attempt) -> list[tuple[str, DatasetVersion]]:
-    """(input's name, version) for each dataset of the job, all of them staged.
+    """(input's name, version) for each dataset of the job, staged but for those that it reads directly.
 
     Raises:
         IntegrityError: a version is not what it was; names the version.
@@ -34,8 +36,12 @@ def ready_data(attempt: Attempt) -> list[tuple[str, DatasetVersion]]:
         StoppedError: the job was cancelled or the agent stops.
     """
     data = attempt.datasets
-    for _, version in data:
-        stage(attempt, version)
+    for name, version in data:
+        if mode_of(attempt, name) == "direct":
+            with _said_at_the_site(version):
+                check_readable(attempt, version)
+        else:
+            stage(attempt, version)
     return data
 
 
@@ -43,17 +49,22 @@ def stage(attempt: Attempt, version: DatasetVersion) -> None:
     """One version, into the site's cache."""
     site = attempt.site
     told = _Telling(attempt, version.size_bytes)
-    try:
+    with _said_at_the_site(version):
         site.data.stage(
             version.staged,
             lambda: open_datastore(site.folder, version.datastore, site.environment),
             progress=told.progress,
             stop=lambda: attempt.cancelled.is_set() or attempt.detached.is_set(),
         )
+
+
+@contextmanager
+def _said_at_the_site(version: DatasetVersion) -> Generator[None]:
+    try:
+        yield
     except IntegrityError as exc:
-        _log.warning(
-            "%s: %s", exc.what, exc.why
-        )  # names the object, for the steward; the hub hears of the version alone
+        # `why` names the object, for the steward; the hub hears of the version alone.
+        _log.warning("%s: %s", exc.what, exc.why)
         raise
     except StoreError as exc:
         _log.warning("staging %s: %s", version.label, exc)

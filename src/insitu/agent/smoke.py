@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from insitu.agent.attempt import Attempt
+from insitu.agent.direct.of_job import direct_inputs
 from insitu.deploy.serving_code import put_serving_code
 from insitu.domain.digests import Digest
 from insitu.domain.errors import InsituError
@@ -116,7 +117,8 @@ def _spec(attempt: Attempt, room: Path, output: str, rules: ModelRules, smoke: S
     target = Target.model_validate(attempt.row.details["target"])
     code = site.cache / "code" / Digest(job.document.code).removeprefix("sha256:")
     uid = int(attempt.row.details["uid"])
-    data = attempt.datasets
+    direct = {name for name, _ in direct_inputs(attempt)}  # nothing of those is at the site; then there are no rows
+    data = [(name, version) for name, version in attempt.datasets if name not in direct]
     declared = job.job.outputs[output].predict
     argv = [
         *("python", "-P", "-m", "insitu.serving.smoke", "--written", "/smoke/written", "--copy", "/smoke/copy"),

@@ -21,6 +21,7 @@ from insitu.agent import cover_attempt, disk, judging, releasing, smoke
 from insitu.agent.accept import check_may_run
 from insitu.agent.attempt import Attempt, Next
 from insitu.agent.catalogue import DatasetVersion, list_datasets
+from insitu.agent.direct.of_job import after_reading, keep_feeding, list_for_intake
 from insitu.agent.inside import intake_request, sandbox_spec
 from insitu.agent.meter import room_bytes
 from insitu.agent.newer_policy import SecondLook, channels
@@ -119,6 +120,7 @@ def prepare(attempt: Attempt) -> Next:
         return Next.failed(FailureClass.DATA, exc)
     _end_intake_of_a_former_try(attempt)
     attempt.workspace.make(gate_uid=site.settings.gate_gid)
+    list_for_intake(attempt)
     # Gate and sandbox get ready beside each other and beside the disk. Whatever goes wrong meanwhile ends both, and no
     # code has run.
     with site.intakes.starting(intake_request(attempt, data)) as intake:
@@ -203,6 +205,10 @@ def run(attempt: Attempt) -> Next:
     result = keeper if isinstance(keeper, SandboxResult) else _follow(attempt, keeper)
     if result is None:  # the agent stops; the sandbox goes on
         return Next(JobState.RUNNING)
+    return after_reading(attempt, _after_run(attempt, result))
+
+
+def _after_run(attempt: Attempt, result: SandboxResult) -> Next:
     finished = _finish_intake(attempt)
     _read_events(attempt)
     if (too_much := _too_much_on_disk(attempt)) is not None:
@@ -272,6 +278,7 @@ def _pass_on(attempt: Attempt, ended: int) -> None:
     if attempt.intake is None and not attempt.gate_lost:
         attempt.intake = _attach(attempt)
     if attempt.intake is not None:
+        keep_feeding(attempt)
         poll.register(attempt.intake.fileno(), select.POLLIN)
     ready = dict(poll.poll(1000))
     if attempt.events_wait:

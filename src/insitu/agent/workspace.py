@@ -11,6 +11,7 @@ jobs/<job>-<attempt>/
     journal     numbered events
     run/<8 hex digits>.g/s      the job's one socket, to the gate
     run/<8 hex digits>.c/s      the gate's own, for agent and keeper
+    run/<8 hex digits>.d/s      the agent's, for the gate: data that the job reads through it
 """
 
 from __future__ import annotations
@@ -58,8 +59,21 @@ class Workspace:
         return self._sockets.with_suffix(".c") / "s"
 
     @property
+    def feed(self) -> Path:
+        return self._sockets.with_suffix(".d") / "s"
+
+    @property
     def intake(self) -> Path:
         return self.root / "intake"
+
+    def input_list(self, name: str) -> Path:
+        """What the intake may name of a direct input."""
+        return self.intake / "inputs" / f"{name}.json"
+
+    @property
+    def read_counts(self) -> Path:
+        """Bytes that the job has read through its gate."""
+        return self.root / "read.json"
 
     @property
     def inputs(self) -> Path:
@@ -91,6 +105,12 @@ class Workspace:
         self.gate.chmod(0o711)
         self._make(self.control.parent, gate_uid)
         self.keeper.mkdir(exist_ok=True, mode=0o700)
+
+    def make_feed(self, *, gate_gid: int) -> None:
+        """The folder of the agent's socket for the gate, which passes through it and leaves nothing there."""
+        self.feed.parent.mkdir(exist_ok=True, mode=0o700)
+        if os.geteuid() == 0:
+            open_to_gate(self.feed.parent, gate_gid)
 
     def forget_intake(self) -> None:
         """Remove what a gate process left that never had a job."""
@@ -128,7 +148,7 @@ class Workspace:
             os.chmod(folder, 0o755, follow_symlinks=False)  # noqa: PTH101, S103 - Path.chmod can't refuse to follow
 
     def remove(self) -> None:
-        for folder in (self.root, self.gate, self.control.parent):
+        for folder in (self.root, self.gate, self.control.parent, self.feed.parent):
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -61,7 +61,9 @@ def of_site(job: Mapping[str, Any]) -> list[RenderableType]:
         for line in job["budgets"]
     }
     told = {"left": format_bytes(job["left_bytes"]), "could carry": f"at most {format_bytes(job['could_carry_bytes'])}"}
-    shown.append(fields({**told, **budgets}))
+    read = [f"{format_bytes(count)} of {label}" for label, count in job.get("read_bytes", {}).items()]
+    inbound = {"read through the gate": ", ".join(read)} if read else {}
+    shown.append(fields({**told, **inbound, **budgets}))
     return shown
 
 

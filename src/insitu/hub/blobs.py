@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
 from insitu.domain.digests import Digest, digest_of_file
 from insitu.domain.errors import ConflictError, InsituError, IntegrityError, InvalidInputError, UnavailableError
+from insitu.domain.running_digest import RunningDigest
 from insitu.wire.releases import ReleasedFile
 
 _LEFT_BEHIND_S = 86400.0
@@ -73,9 +74,9 @@ class Blobs:
     def incoming(self, digest: Digest) -> Iterator[IncomingBlob]:
         """Take in a blob from its first byte to its last; without `finish` nothing is kept."""
         path = self._incoming / secrets.token_hex(16)
-        with _explained(), path.open("wb") as stream:
+        with _explained(), path.open("wb") as stream, RunningDigest() as running:
             try:
-                yield IncomingBlob(self, digest, path, stream, self._max_bytes)
+                yield IncomingBlob(self, digest, path, stream, running, self._max_bytes)
             finally:
                 path.unlink(missing_ok=True)
 
@@ -132,18 +133,17 @@ class Blobs:
             raise _too_large(length, self._max_bytes)
         path = self._partial(site, digest)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _explained(), path.open("ab") as stream:
-            _lock(stream)
+        with _explained(), path.open("ab", buffering=0) as stream, RunningDigest() as running:
+            _lock(stream, path)
             stands = stream.seek(0, os.SEEK_END)
             if stands != offset or offset > length:
                 raise OffsetError(stands)
-            piece = Piece(stream, length)
+            piece = Piece(stream, length, running, lambda actual: self._name(path, digest, actual))
             try:
                 yield piece
             finally:
                 # What came before a broken connection is kept: that is what resuming is for.
-                stream.flush()
-                os.fsync(stream.fileno())
+                piece.sync()
 
     def complete(self, site: str, digest: Digest) -> int:
         """Check an upload that has all its bytes and make it a blob; returns its size.
@@ -153,14 +153,16 @@ class Blobs:
         """
         path = self._partial(site, digest)
         with _explained(), path.open("ab") as stream:
-            _lock(stream)
-            actual = digest_of_file(path)
-            if actual != digest:
-                path.unlink()
-                raise _wrong_digest(digest, actual)
+            _lock(stream, path)
             size = path.stat().st_size
-            self.move_in(path, digest)
+            self._name(path, digest, digest_of_file(path))
         return size
+
+    def _name(self, path: Path, digest: Digest, actual: Digest) -> None:
+        if actual != digest:
+            path.unlink()
+            raise _wrong_digest(digest, actual)
+        self.move_in(path, digest)
 
     def _partial(self, site: str, digest: Digest) -> Path:
         return self._uploads / site / digest.removeprefix("sha256:")
@@ -169,20 +171,22 @@ class Blobs:
 class IncomingBlob:
     """Bytes on their way in: hashed as they are written."""
 
-    def __init__(self, blobs: Blobs, digest: Digest, path: Path, stream: BinaryIO, max_bytes: int) -> None:
+    def __init__(
+        self, blobs: Blobs, digest: Digest, path: Path, stream: BinaryIO, running: RunningDigest, max_bytes: int
+    ) -> None:
         self._blobs = blobs
         self._digest = digest
         self._path = path
         self._stream = stream
         self._max_bytes = max_bytes
-        self._hash = hashlib.sha256()
+        self._running = running
         self.size_bytes = 0
 
     def write(self, data: bytes) -> None:
         self.size_bytes += len(data)
         if self.size_bytes > self._max_bytes:
             raise _too_large(self.size_bytes, self._max_bytes)
-        self._hash.update(data)
+        self._running.update(data)
         self._stream.write(data)
 
     def finish(self) -> None:
@@ -191,7 +195,7 @@ class IncomingBlob:
         Raises:
             IntegrityError: the bytes are not what the digest says.
         """
-        actual = Digest("sha256:" + self._hash.hexdigest())
+        actual = self._running.digest()
         if actual != self._digest:
             raise _wrong_digest(self._digest, actual)
         self._stream.flush()
@@ -200,31 +204,62 @@ class IncomingBlob:
 
 
 class Piece:
-    """The next bytes of an upload; what would run past its end is refused."""
+    """The next bytes of an upload; what would run past its end is refused. Hashed as they come, if it is the first."""
 
-    def __init__(self, stream: BinaryIO, length: int) -> None:
+    def __init__(self, stream: FileIO, length: int, running: RunningDigest, name: Callable[[Digest], None]) -> None:
         self._stream = stream
         self._length = length
+        self._running = running
+        self._name = name
+        self._synced = True
+        self._from_start = stream.tell() == 0
         self.offset = stream.tell()
 
     def write(self, data: bytes) -> None:
         if self.offset + len(data) > self._length:
             raise InvalidInputError("more bytes came than the upload has", code="upload-length")
-        self._stream.write(data)
+        if self._from_start:
+            self._running.update(data)
+        self._synced = False
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._stream.write(rest) :]
         self.offset += len(data)
+
+    def sync(self) -> None:
+        """Put what came onto the disk."""
+        if not self._synced:
+            os.fsync(self._stream.fileno())
+            self._synced = True
+
+    def finish(self) -> None:
+        """Check the upload, which has all its bytes now, and make it a blob.
+
+        While this piece holds the upload: nobody's bytes can come between check and name.
+
+        Raises:
+            IntegrityError: the bytes are not what the digest says. They are dropped.
+        """
+        self.sync()
+        self._name(self._running.digest() if self._from_start else digest_of_file(Path(self._stream.name)))
 
     @property
     def is_last(self) -> bool:
         return self.offset == self._length
 
 
-def _lock(stream: BinaryIO) -> None:
+def _lock(stream: FileIO | BinaryIO, path: Path) -> None:
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as exc:
-        raise ConflictError(
-            "another request is writing this upload", code="upload-busy", hint="try again in a moment"
-        ) from exc
+        raise _busy() from exc
+    # It may have become a blob between opening and locking, which nobody may write.
+    if not path.exists() or path.stat().st_ino != os.fstat(stream.fileno()).st_ino:
+        raise _busy()
+
+
+def _busy() -> ConflictError:
+    return ConflictError("another request is writing this upload", code="upload-busy", hint="try again in a moment")
 
 
 def _too_large(size: int, limit: int) -> InsituError:

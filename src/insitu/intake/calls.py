@@ -31,6 +31,8 @@ class Response:
     status: int
     body: bytes
     content_type: str = "application/json"
+    reason: str = ""
+    """In the status line, in place of the status' own words."""
 
 
 DONE = Response(200, b"{}")

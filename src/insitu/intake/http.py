@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
+from pathlib import Path
 from typing import BinaryIO
 
 import httptools
@@ -24,6 +25,9 @@ from insitu.domain.errors import UnavailableError
 from insitu.intake.api import Api, artifact_address, is_artifact
 from insitu.intake.artifacts import Upload
 from insitu.intake.calls import DONE, CallRefused, Response
+from insitu.intake.feed import Ask, Told, ask
+from insitu.intake.inputs import PREFIX as INPUTS
+from insitu.intake.inputs import Head, Inputs, refusal_of
 
 MAX_CONNECTIONS = 256
 _MAX_HEAD_BYTES = 64 << 10
@@ -31,6 +35,7 @@ _CHUNK_BYTES = 256 << 10
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 _HEAD = b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncontent-length: %d\r\n\r\n"
 _DONE_BYTES = _HEAD % (200, b"OK", b"application/json", len(DONE.body)) + DONE.body
+_READ_HEADERS = frozenset({b"range", b"if-range", b"if-match"})
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -38,6 +43,8 @@ class Connections:
     """What the connections of one job share.
 
     Args:
+        inputs, feed: what the job reads through us, and the agent's socket that has the bytes.
+        feed_wait_s: how long an agent may be away before that is an error.
         give_up: called when events can't be written any more; the process must end, and the attempt with it.
         note: told the name of an error of ours, never its text.
     """
@@ -46,11 +53,17 @@ class Connections:
         self,
         api: Api,
         *,
+        inputs: Inputs,
+        feed: Path | None,
+        feed_wait_s: float,
         most_body_bytes: int,
         give_up: Callable[[UnavailableError], None],
         note: Callable[[str], None],
     ) -> None:
         self.api = api
+        self.inputs = inputs
+        self._feed, self._feed_wait_s = feed, feed_wait_s
+        self._feeding: set[asyncio.Task[None]] = set()
         self.most_body_bytes = most_body_bytes
         self.open: set[JobConnection] = set()
         self._give_up = give_up
@@ -68,6 +81,21 @@ class Connections:
         except Exception as exc:  # noqa: BLE001 - one call's fault must not end the job
             self._note(type(exc).__name__)
             return CallRefused("INTERNAL_ERROR", "the gate failed to answer this call").response()
+
+    def feed(self, wanted: Ask, transport: asyncio.Transport, done: Callable[[Told], None]) -> None:
+        """Let the agent answer on a connection; `done` hears how it went."""
+
+        async def feed() -> None:
+            if self._feed is None:
+                done(Told(0, "no-feed", "this job reads nothing through its gate"))
+            else:
+                done(
+                    await ask(self._feed, wanted, transport.get_extra_info("socket").fileno(), wait_s=self._feed_wait_s)
+                )
+
+        task = asyncio.get_running_loop().create_task(feed())
+        self._feeding.add(task)
+        task.add_done_callback(self._feeding.discard)
 
     def settle(self) -> None:
         """Let what the answered call has logged be decided; the script goes on meanwhile."""
@@ -95,6 +123,8 @@ class JobConnection(asyncio.Protocol):
         self._refusal: CallRefused | None = None
         self._keep_alive = True
         self._download: tuple[BinaryIO, int] | None = None
+        self._fed: Ask | None = None
+        self._headers: dict[str, str] = {}
         self._writable = True
 
     # ── asyncio ─────────────────────────────────────────────────────────────
@@ -106,6 +136,8 @@ class JobConnection(asyncio.Protocol):
             transport.abort()
             return
         self._shared.open.add(self)
+        # A call is read only when all that was answered before has been taken: then somebody else may write here.
+        transport.set_write_buffer_limits(high=0)
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
@@ -136,7 +168,7 @@ class JobConnection(asyncio.Protocol):
         self._writable = True
         if self._download is not None:
             self._pump()
-        elif self._transport is not None:
+        elif self._transport is not None and self._fed is None:
             self._transport.resume_reading()
 
     def cut(self) -> None:
@@ -151,9 +183,10 @@ class JobConnection(asyncio.Protocol):
     # ── httptools ───────────────────────────────────────────────────────────
 
     def on_message_begin(self) -> None:
-        if self._download is not None or not self._writable:
+        if self._download is not None or self._fed is not None or not self._writable:
             raise httptools.HttpParserError("a further call before the answer to the last was taken")
         self._url = b""
+        self._headers = {}
         self._body = []
         self._body_bytes = 0
         self._upload = None
@@ -166,6 +199,8 @@ class JobConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() == b"expect" and value.lower() == b"100-continue" and self._transport is not None:
             self._transport.write(_CONTINUE)
+        if name.lower() in _READ_HEADERS:
+            self._headers[name.lower().decode("ascii")] = value.decode("ascii", "replace")
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -197,7 +232,7 @@ class JobConnection(asyncio.Protocol):
         response = self._shared.answer(self._respond)
         if response is None:
             self.cut()
-        elif self._download is None:
+        elif self._download is None and self._fed is None:
             self._write(response)
             self._end_if_asked()
         self._shared.settle()
@@ -218,7 +253,18 @@ class JobConnection(asyncio.Protocol):
         if method == "GET" and is_artifact(target):
             self._start_download(*self._shared.api.artifacts.open(artifact_address(target)))
             return DONE
+        if target.startswith(INPUTS):
+            return self._read_input(method, target)
         return self._shared.api.handle(method, target, b"".join(self._body))
+
+    def _read_input(self, method: str, target: str) -> Response:
+        answer = self._shared.inputs.answer(method, target, self._headers)
+        if isinstance(answer, Ask):
+            self._start_feed(answer)
+            return DONE
+        if isinstance(answer, Head):
+            return Response(0, answer.text.encode())
+        return answer
 
     def _write(self, response: Response) -> None:
         if self._transport is None:
@@ -226,9 +272,31 @@ class JobConnection(asyncio.Protocol):
         if response is DONE:
             self._transport.write(_DONE_BYTES)
             return
+        if not response.status:  # it has its head with it, and no body
+            self._transport.write(response.body)
+            return
         kind = response.content_type.encode()
-        head = _HEAD % (response.status, _REASONS.get(response.status, b"Error"), kind, len(response.body))
+        reason = response.reason.encode("ascii", "replace") or _REASONS.get(response.status, b"Error")
+        head = _HEAD % (response.status, reason, kind, len(response.body))
         self._transport.write(head + response.body)
+
+    def _start_feed(self, wanted: Ask) -> None:
+        assert self._transport is not None
+        self._fed = wanted
+        self._transport.pause_reading()  # the agent writes on this connection meanwhile, and nobody else
+        self._shared.feed(wanted, self._transport, self._end_feed)
+
+    def _end_feed(self, told: Told) -> None:
+        wanted, self._fed = self._fed, None
+        if self._transport is None or wanted is None:
+            return
+        if told.code and not told.sent:
+            self._write(refusal_of(told))
+        elif told.sent != wanted.length:  # what was promised in the head can't be kept
+            self.cut()
+            return
+        self._transport.resume_reading()
+        self._end_if_asked()
 
     def _start_download(self, file: BinaryIO, size_bytes: int) -> None:
         assert self._transport is not None

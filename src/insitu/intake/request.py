@@ -73,6 +73,10 @@ class IntakeRequest(_Strict):
     socket: Path  # for the job; its folder is what the sandbox mounts
     control: Path  # for the agent and the sandbox's keeper; never mounted
     state_dir: Path
+    inputs: dict[str, Path] = Field(default_factory=dict)  # of mode direct: the list of each one's objects
+    feed: Path | None = None  # the agent's socket, which gives their bytes
+    feed_wait_s: float = Field(default=300.0, ge=0)  # for an agent that is away: it may be starting anew
+    address: str = "http://127.0.0.1:5000"  # of the socket, as the job sees it
     limits: IntakeLimits = IntakeLimits()
     script_root: str = "/job/code"
     tags: dict[str, str] = Field(default_factory=dict)  # the run's own, shown to the script

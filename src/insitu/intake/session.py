@@ -28,6 +28,7 @@ from insitu.intake.control import ControlSocket, Orders, listen
 from insitu.intake.decided import Decided
 from insitu.intake.events import EventLog
 from insitu.intake.http import MAX_CONNECTIONS, Connections, JobConnection
+from insitu.intake.inputs import Inputs
 from insitu.intake.kept import Kept
 from insitu.intake.links import in_words
 from insitu.intake.models import Models
@@ -150,6 +151,9 @@ class _Serving:
         )
         self._connections = Connections(
             self._intake.api,
+            inputs=Inputs(request.inputs, request.address),
+            feed=request.feed,
+            feed_wait_s=request.feed_wait_s,
             most_body_bytes=request.limits.request_bytes,
             give_up=self._give_up,
             note=_note_fault,

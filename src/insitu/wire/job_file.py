@@ -2,7 +2,7 @@
 
 Unknown keys are errors, with the key that was probably meant. Literals in
 `inputs` are filled into `${{inputs.<name>}}` of the command when the job is
-signed; datasets become the folder at which the sandbox shows them.
+signed; datasets become the folder or address at which the sandbox shows them.
 """
 
 from __future__ import annotations
@@ -40,6 +40,10 @@ ByteCount = Annotated[int, BeforeValidator(_quantity(parse_bytes)), Field(gt=0)]
 Seconds = Annotated[float, BeforeValidator(_quantity(parse_seconds)), Field(gt=0)]
 Literals = str | bool | int | float
 
+GATE_PORT = 5000
+GATE_ADDRESS = f"http://127.0.0.1:{GATE_PORT}"
+"""Of the gate, as a job sees it: the one address that answers inside a sandbox."""
+
 
 class Environment(_Strict):
     """Which packages the job needs: exactly one of the two, a path inside `code`."""
@@ -62,10 +66,15 @@ class Environment(_Strict):
 class DatasetInput(_Strict):
     type: Literal["dataset"]
     dataset: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*(@\d+)?$", description="name@version; without @: the newest")
-    mode: Literal["ro_mount", "download"] = Field(
+    mode: Literal["ro_mount", "download", "direct"] = Field(
         default="ro_mount",
-        description="ro_mount: read-only, shared with other jobs; download: a copy of the job's own that it may write",
+        description="ro_mount: read-only, shared with other jobs; download: a copy of the job's own that it may write; "
+        "direct: an address to read by HTTP ranges, for data larger than the site's disk",
     )
+
+    def place(self, name: str) -> str:
+        """Where the sandbox shows this input: a folder, or an address at the gate."""
+        return f"{GATE_ADDRESS}/inputs/{name}" if self.mode == "direct" else f"/job/inputs/{name}"
 
     @property
     def name(self) -> str:
@@ -210,7 +219,7 @@ def command_line(job: JobFile) -> str:
         if kind == "outputs":
             return f"/job/outputs/{name}"
         given = job.inputs[name]
-        return f"/job/inputs/{name}" if isinstance(given, DatasetInput) else shlex.quote(str(given))
+        return given.place(name) if isinstance(given, DatasetInput) else shlex.quote(str(given))
 
     return _REFERENCE.sub(fill, job.command)
 

@@ -34,9 +34,12 @@ class DigestKeys:
     def of(key: bytes) -> DigestKeys:
         return DigestKeys(*(hmac.digest(key, b"insitu-object/" + part, "sha256") for part in (b"leaf", b"root")))
 
-    def leaf_of(self, block: Buffer) -> bytes:
-        """Of one block, 32 bytes. Lets other threads run meanwhile."""
-        return hmac.new(self.leaf, block, hashlib.sha256).digest()
+    def leaf_of(self, *pieces: Buffer) -> bytes:
+        """Of one block, in one piece or several; 32 bytes. Lets other threads run meanwhile."""
+        hasher = hmac.new(self.leaf, digestmod=hashlib.sha256)
+        for piece in pieces:
+            hasher.update(piece)
+        return hasher.digest()
 
     def root_of(self, size_bytes: int, leaves: Sequence[bytes]) -> str:
         """Of a whole object, as hex."""

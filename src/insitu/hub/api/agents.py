@@ -9,15 +9,16 @@ from __future__ import annotations
 from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from insitu.domain.digests import Digest, parse_digest
 from insitu.domain.errors import InvalidInputError
 from insitu.hub.access import JoinedSite
 from insitu.hub.actions import agents, blobs, cards, releases, sites
-from insitu.hub.api.bodies import parse, pieces, read_document
+from insitu.hub.api.bodies import parse, read_document
 from insitu.hub.api.caller import AgentSite, HubParts, parts_of, route, site_of
+from insitu.hub.api.file_bodies import FileBody, take_body
 from insitu.hub.blobs import OffsetError
 from insitu.hub.parts import Parts
 from insitu.wire.envelopes import Envelope
@@ -44,12 +45,12 @@ def admit_card(site: AgentSite, parts: HubParts, request: Envelope) -> ReleaseRe
 
 
 @router.get("/blobs/{digest}", **route("get_site_blob"))
-def get_site_blob(site: AgentSite, parts: HubParts, digest: str) -> FileResponse:
+def get_site_blob(site: AgentSite, parts: HubParts, digest: str) -> FileBody:
     """Ranges are answered, so that a broken download goes on where it stopped."""
     with parts.store.read() as session:
         found, in_image = blobs.check_site_can_get(site, session, digest)
     path = parts.images.blob_path(found) if in_image else parts.blobs.path(found)
-    return FileResponse(path, media_type="application/octet-stream")
+    return FileBody(path, found)
 
 
 # -- events ------------------------------------------------------------------------------------------------------------
@@ -102,11 +103,15 @@ async def upload_piece(request: Request, parts: HubParts, digest: str) -> Respon
     if whole is not None:
         raise OffsetError(whole)
     with parts.blobs.piece(site.name, wanted, offset=offset, length=length) as piece:
-        async for data in pieces(request):
-            await run_in_threadpool(piece.write, data)
-    if not piece.is_last:
-        return _uploaded(piece.offset, complete=False)
-    return _uploaded(await run_in_threadpool(_complete, parts, site, wanted), complete=True)
+        try:
+            await take_body(request, piece.write)
+        finally:
+            await run_in_threadpool(piece.sync)
+        if piece.is_last:
+            await run_in_threadpool(piece.finish)
+    if piece.is_last:
+        await run_in_threadpool(_note, parts, site, wanted, piece.offset)
+    return _uploaded(piece.offset, complete=piece.is_last)
 
 
 def _size_of_whole(parts: Parts, site: JoinedSite, digest: Digest) -> int | None:
@@ -116,9 +121,13 @@ def _size_of_whole(parts: Parts, site: JoinedSite, digest: Digest) -> int | None
 
 def _complete(parts: Parts, site: JoinedSite, digest: Digest) -> int:
     size = parts.blobs.complete(site.name, digest)
+    _note(parts, site, digest, size)
+    return size
+
+
+def _note(parts: Parts, site: JoinedSite, digest: Digest, size: int) -> None:
     with parts.store.write() as session:
         blobs.note_upload(site, session, digest, size, now=parts.clock())
-    return size
 
 
 def _uploaded(offset: int, *, complete: bool) -> Response:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from insitu.domain.digests import Digest, parse_digest
 from insitu.hub.access import Actor
 from insitu.hub.actions import blobs
-from insitu.hub.api.bodies import pieces
 from insitu.hub.api.caller import HubParts, Person, person_of, route
+from insitu.hub.api.file_bodies import FileBody, take_body
 from insitu.hub.parts import Parts
 
 router = APIRouter(prefix="/api/v1/blobs", tags=["blobs"])
@@ -25,10 +25,10 @@ def has_blob(actor: Person, parts: HubParts, digest: str) -> Response:
 
 
 @router.get("/{digest}", **route("get_blob"))
-def get_blob(actor: Person, parts: HubParts, digest: str) -> FileResponse:
+def get_blob(actor: Person, parts: HubParts, digest: str) -> FileBody:
     with parts.store.read() as session:
         found = blobs.check_can_get(actor, session, digest)
-    return FileResponse(parts.blobs.path(found), media_type="application/octet-stream")
+    return FileBody(parts.blobs.path(found), found)
 
 
 @router.put("/{digest}", status_code=201, **route("put_blob"))
@@ -37,8 +37,7 @@ async def put_blob(request: Request, parts: HubParts, digest: str) -> Response:
     actor = await run_in_threadpool(_check, request)
     wanted = parse_digest(digest)
     with parts.blobs.incoming(wanted) as incoming:
-        async for piece in pieces(request):
-            await run_in_threadpool(incoming.write, piece)
+        await take_body(request, incoming.write)
         await run_in_threadpool(incoming.finish)
     await run_in_threadpool(_note, parts, actor, wanted, incoming.size_bytes)
     return JSONResponse({"digest": digest, "size_bytes": incoming.size_bytes}, status_code=201)

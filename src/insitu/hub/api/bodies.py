@@ -57,25 +57,27 @@ def parse(model: type[Model], body: bytes) -> Model:
         raise invalid(exc) from exc
 
 
-async def pieces(request: Request) -> AsyncIterator[bytes]:
-    """A body in pieces of about a mebibyte; what came before it broke off has been handed on by then.
+async def pieces(request: Request) -> AsyncIterator[list[bytes]]:
+    """A body by about a mebibyte, in parts as they came; what came before it broke off has been handed on by then.
 
     Raises:
         InvalidInputError: it broke off.
     """
-    gathered = bytearray()
+    parts: list[bytes] = []
+    size = 0
     try:
         async for part in request.stream():
-            gathered += part
-            if len(gathered) >= _PIECE:
-                yield bytes(gathered)
-                gathered.clear()
+            parts.append(part)
+            size += len(part)
+            if size >= _PIECE:
+                yield parts
+                parts, size = [], 0
     except ClientDisconnect as exc:
-        if gathered:
-            yield bytes(gathered)
+        if size:
+            yield parts
         raise _broken_off() from exc
-    if gathered:
-        yield bytes(gathered)
+    if size:
+        yield parts
 
 
 def _broken_off() -> InvalidInputError:

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Query
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from insitu.domain.errors import InvalidInputError
 from insitu.domain.jobs import JobState
@@ -23,6 +23,7 @@ from insitu.domain.outputs import Verdict
 from insitu.hub.actions import jobs, releases
 from insitu.hub.api.bodies import parse, read_document
 from insitu.hub.api.caller import MAX_INT, HubParts, Limit, Person, page, parts_of, person_of, route
+from insitu.hub.api.file_bodies import FileBody
 from insitu.hub.parts import Parts
 from insitu.wire.people import JobRequest, JobView, MeterView, Page
 
@@ -143,10 +144,11 @@ def list_output_files(actor: Person, parts: HubParts, job_id: str, output: str) 
 
 
 @router.get("/jobs/{job_id}/outputs/{output}/files/{path:path}", **route("get_output_file"))
-def get_output_file(actor: Person, parts: HubParts, job_id: str, output: str, path: str) -> FileResponse:
+def get_output_file(actor: Person, parts: HubParts, job_id: str, output: str, path: str) -> FileBody:
     with parts.store.read() as session:
         files = releases.released_files(actor, session, job_id, output)
-    return FileResponse(parts.blobs.path(releases.file_among(files, path)), media_type="application/octet-stream")
+    digest = releases.file_among(files, path)
+    return FileBody(parts.blobs.path(digest), digest)
 
 
 @router.get("/releases", response_model=Page, **route("list_releases"))

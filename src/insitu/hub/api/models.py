@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from insitu.hub.actions import models, releases
 from insitu.hub.api.caller import HubParts, Person, Version, page, route
+from insitu.hub.api.file_bodies import FileBody
 from insitu.wire.envelopes import Envelope
 from insitu.wire.people import AliasRequest, ModelVersionView, Page, TagRequest
 
@@ -51,6 +52,6 @@ def list_model_files(actor: Person, parts: HubParts, name: str, version: Version
 
 
 @router.get("/{name}/versions/{version}/files/{path:path}", **route("get_model_file"))
-def get_model_file(actor: Person, parts: HubParts, name: str, version: Version, path: str) -> FileResponse:
+def get_model_file(actor: Person, parts: HubParts, name: str, version: Version, path: str) -> FileBody:
     digest = releases.file_among(models.files_of(actor, parts, name, version), path)
-    return FileResponse(parts.blobs.path(digest), media_type="application/octet-stream")
+    return FileBody(parts.blobs.path(digest), digest)

@@ -1,0 +1,162 @@
+"""Ranges of a version's objects, read from their store block by block, and known again before they are given.
+
+Each reading names the ETag of the manifest, so an object that was written again is
+noticed whatever its size. Blocks that a range covers whole are compared with their
+digests as well; of a part of a block nothing is known but the ETag. In long streams
+only a folder's blocks are: its ETag is made of a size and times, which whoever writes
+there can set back, while a blob store gives an ETag anew with each writing and keeps to
+it (If-Match, RFC 9110, 13.1.1); and a digest takes as long as all else together.
+
+Threads read and hash ahead of whoever takes the blocks, so that store, digest and taker
+work beside each other; never more than `AHEAD + 2` blocks are in memory for one range.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Generator, Iterator
+from concurrent.futures import Executor, Future
+from contextlib import closing, suppress
+
+from insitu.agent.staging.digests import BLOCK_BYTES, Buffer, DigestKeys
+from insitu.agent.staging.manifest import ManifestObject
+from insitu.agent.stores.contract import ObjectStore
+from insitu.agent.stores.meaning import changed
+
+AHEAD = 2
+_IN_ONE_STREAM = 2 * BLOCK_BYTES  # from here on a single request is cheaper than one for each block
+_THRIFTY_BYTES = 1 << 20
+
+Block = list[Buffer]
+"""In pieces, as they came."""
+
+
+class Ranges:
+    """What a store gives of the objects of a version.
+
+    Args:
+        store: where they are.
+        keys: of their digests.
+        threads: that read and hash; two for each range that is read at once. May be shared.
+    """
+
+    def __init__(self, store: ObjectStore, keys: DigestKeys, threads: Executor) -> None:
+        self._store, self._keys, self._threads = store, keys, threads
+
+    def read(
+        self, wanted: ManifestObject, start: int, length: int, *, thrifty: bool = False
+    ) -> Generator[Buffer, None, None]:
+        """The bytes from `start`, `length` of them.
+
+        Args:
+            thrifty: in small pieces, none ahead: for a taker among so many that their blocks would fill the memory.
+                Only ETags are compared then.
+
+        Raises:
+            ObjectChangedError: it is not the object of the manifest any more; also between two blocks.
+            StoreError: the store could not be asked.
+        """
+        if thrifty:
+            for at, size in _parts(start, length, _THRIFTY_BYTES):
+                yield self._store.read(wanted.name, at, size, etag=wanted.etag)
+        elif length < _IN_ONE_STREAM:
+            for at, size in _parts(start, length, BLOCK_BYTES):
+                block = [self._store.read(wanted.name, at, size, etag=wanted.etag)]
+                self._check(wanted, at, size, block)
+                yield from block
+        else:
+            yield from self._stream(wanted, start, length)
+
+    def _stream(self, wanted: ManifestObject, start: int, length: int) -> Generator[Buffer, None, None]:
+        coming: queue.Queue[Future[Block] | None] = queue.Queue(AHEAD)
+        left = threading.Event()
+        reading = self._threads.submit(self._read_ahead, wanted, start, length, coming, left)
+        try:
+            while (checked := coming.get()) is not None:
+                yield from checked.result()
+            reading.result()
+        finally:
+            left.set()
+            while not reading.done():  # it may wait for room
+                with suppress(queue.Empty):
+                    coming.get(timeout=0.01)
+
+    def _read_ahead(
+        self,
+        wanted: ManifestObject,
+        start: int,
+        length: int,
+        coming: queue.Queue[Future[Block] | None],
+        left: threading.Event,
+    ) -> None:
+        try:
+            with closing(_Pieces(self._store.stream(wanted.name, start=start, etag=wanted.etag), length)) as pieces:
+                for at, size in _parts(start, length, BLOCK_BYTES):
+                    block = _take(pieces, size)
+                    if left.is_set():
+                        return
+                    check = self._check if self._store.kind == "folder" else self._check_length
+                    coming.put(self._threads.submit(check, wanted, at, size, block))
+        finally:
+            coming.put(None)
+
+    def _check(self, wanted: ManifestObject, start: int, length: int, block: Block) -> Block:
+        """The block, if it is the one of the manifest, as far as that can be told.
+
+        Raises:
+            ObjectChangedError: it isn't, or the object ended before it did.
+        """
+        self._check_length(wanted, start, length, block)
+        if not start % BLOCK_BYTES and (length == BLOCK_BYTES or start + length == wanted.size_bytes):
+            leaf = self._keys.leaf_of(*block)
+            known = wanted.leaves[start // BLOCK_BYTES] if wanted.leaves else None
+            if leaf != known and self._keys.root_of(length, [leaf]) != wanted.digest:
+                raise changed(wanted.name)
+        return block
+
+    @staticmethod
+    def _check_length(wanted: ManifestObject, start: int, length: int, block: Block) -> Block:
+        del start
+        if sum(map(len, block)) != length:
+            raise changed(wanted.name)
+        return block
+
+
+class _Pieces:
+    """A stream that can be taken from in any sizes. Ends after `length` bytes, or where the stream does."""
+
+    def __init__(self, stream: Iterator[Buffer], length: int) -> None:
+        self._stream, self._left = stream, length
+        self._rest = memoryview(b"")
+
+    def take(self, most: int) -> memoryview:
+        """The next bytes, at most so many; none at the end."""
+        most = min(most, self._left)
+        if most and not self._rest:
+            self._rest = memoryview(next(self._stream, b""))
+        taken, self._rest = self._rest[:most], self._rest[most:]
+        self._left -= len(taken)
+        return taken
+
+    def close(self) -> None:
+        end = getattr(self._stream, "close", None)
+        if end is not None:
+            end()
+
+
+def _take(pieces: _Pieces, size: int) -> Block:
+    block: Block = []
+    while size and (piece := pieces.take(size)):
+        block.append(piece)
+        size -= len(piece)
+    return block
+
+
+def _parts(start: int, length: int, most: int) -> Iterator[tuple[int, int]]:
+    """(start, length) of the range's parts, cut at multiples of `most`."""
+    end = start + length
+    while start < end:
+        size = min(end, (start // most + 1) * most) - start
+        yield start, size
+        start += size
