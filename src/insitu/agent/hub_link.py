@@ -40,6 +40,7 @@ from insitu.wire.events import BatchReply
 from insitu.wire.keys import SigningKey
 from insitu.wire.sync import JoinReply, JoinRequest, SyncReply, SyncRequest
 from insitu.wire.tokens import issue_agent_token
+from insitu.wire.wheels import WheelsReply, WheelsRequest
 
 _CONNECT_S = 10.0
 _CALL_S = 30.0
@@ -98,17 +99,36 @@ class HubLink:
         return BatchReply.model_validate_json(self._post("/agent/v1/events", batch)).acknowledged
 
     def fetch_blob(self, digest: Digest, target: Path) -> None:
-        """Download a blob and keep it only if it is what its digest says.
+        """Download a blob and keep it only if it is what its digest says; goes on where an earlier try stopped.
 
         Raises:
+            UnreachableError: the transfer broke. What came is kept for the next try.
             IntegrityError: it isn't.
         """
         work = target.with_name(f".{target.name}.part")
-        hasher = hashlib.sha256()
-        with self._send("GET", f"/agent/v1/blobs/{digest}", stream=True) as response, work.open("wb") as out:
-            for chunk in response.iter_bytes(_CHUNK):
-                hasher.update(chunk)
-                out.write(chunk)
+        hasher, offset = _hash_of_part(work)
+        if offset and "sha256:" + hasher.hexdigest() == digest:  # the last try ended before it said so
+            work.replace(target)
+            return
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        try:
+            answer = self._send("GET", f"/agent/v1/blobs/{digest}", stream=True, headers=headers)
+        except UnreachableError:
+            raise
+        except InsituError:
+            work.unlink(missing_ok=True)  # longer than the blob, it could never be gone on with
+            raise
+        with answer as response:
+            if offset and response.status_code != httpx.codes.PARTIAL_CONTENT:
+                hasher, offset = hashlib.sha256(), 0
+            with work.open("r+b" if offset else "wb") as out:
+                out.seek(offset)
+                try:
+                    for chunk in response.iter_bytes(_CHUNK):
+                        hasher.update(chunk)
+                        out.write(chunk)
+                except httpx.TransportError as exc:
+                    raise self._unreachable(exc) from exc
         if "sha256:" + hasher.hexdigest() != digest:
             work.unlink()
             raise IntegrityError(
@@ -144,6 +164,12 @@ class HubLink:
     def _offset(self, digest: Digest) -> int:
         with self._send("HEAD", f"/agent/v1/uploads/{digest}") as response:
             return int(response.headers.get("Upload-Offset", "0"))
+
+    def ask_for_wheels(self, request: WheelsRequest) -> WheelsReply:
+        """How it stands with wheels of a lock at the hub. Waits up to `request.wait_s` there."""
+        timeout = httpx.Timeout(request.wait_s + _CALL_S, connect=_CONNECT_S)
+        body = request.model_dump_json().encode()
+        return WheelsReply.model_validate(self._call("POST", "/agent/v1/wheels", content=body, timeout=timeout))
 
     def send_release(self, envelope: Envelope) -> None:
         """Hand over a sealed release whose files the hub holds. Repeating it changes nothing."""
@@ -207,6 +233,18 @@ class HubLink:
             why=type(exc).__name__,
             hint="check the address, the proxy and the hub; work goes on here and is sent later",
         )
+
+
+def _hash_of_part(path: Path) -> tuple[hashlib._Hash, int]:
+    """The hash of what an earlier try has left, and how much that is."""
+    hasher = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                hasher.update(chunk)
+            return hasher, stream.tell()
+    except FileNotFoundError:
+        return hasher, 0
 
 
 class _Reply:

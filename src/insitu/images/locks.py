@@ -33,6 +33,7 @@ from insitu.domain.images import Lock, LockedPackage, LockedWheel
 _MAX_LOCK_BYTES = 8 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+_WHEEL_NAME = re.compile(r"[A-Za-z0-9_.+!]+(?:-[A-Za-z0-9_.+!]+){4,5}\.whl")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 
 UV_PLATFORMS: Mapping[str, str] = {
@@ -87,6 +88,11 @@ def parse_lock(raw: bytes) -> Lock:
 
 
 _MAKE_ONE = "make it with `uv pip compile requirements.txt --format pylock.toml --generate-hashes --only-binary :all:`"
+
+
+def is_wheel_filename(name: str) -> bool:
+    """Whether a file of this name is a wheel by its form: it names a file, and never a folder or another place."""
+    return len(name) <= 255 and _WHEEL_NAME.fullmatch(name) is not None
 
 
 def lock_requirements(
@@ -199,7 +205,7 @@ def _wheel(package: str, fields: dict[str, Any]) -> LockedWheel:
     url = str(fields.get("url", ""))
     place = str(fields.get("name") or fields.get("path") or unquote(urlsplit(url).path))
     filename = PurePosixPath(place).name
-    if not filename.endswith(".whl") or filename.count("-") < 4:
+    if not is_wheel_filename(filename):
         raise InvalidInputError(
             f"{package} is locked to {filename[:120]!r}, which is not a wheel", code="environment", rule="wheels-only"
         )
