@@ -124,7 +124,7 @@ class HubLink:
             with work.open("r+b" if offset else "wb") as out:
                 out.seek(offset)
                 try:
-                    for chunk in response.iter_bytes(_CHUNK):
+                    for chunk in response.iter_raw():  # as it comes: what has come before a break is kept
                         hasher.update(chunk)
                         out.write(chunk)
                 except httpx.TransportError as exc:

@@ -57,7 +57,7 @@ def with_common_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def run(**arguments: Any) -> Any:
-        common = {name: arguments.pop(name) for name in _COMMON}
+        common = {name: arguments.pop(name, default) for name, (_, default) in _COMMON.items()}
         use(
             Output(
                 as_json=common["said_as_json"] or common["said_format"] is Format.JSON,
@@ -73,11 +73,24 @@ def with_common_options(function: Callable[..., Any]) -> Callable[..., Any]:
         inspect.Parameter(name, keyword, default=default, annotation=annotation)
         for name, (annotation, default) in _COMMON.items()
     ]
+    if any(
+        "-o" in getattr(note, "param_decls", ()) for note in _notes(signature)
+    ):  # it writes a file, and means that one
+        added = [parameter for parameter in added if parameter.name != "said_format"]
     own = [parameter.replace(kind=keyword) for parameter in signature.parameters.values()]
     parameters = [*own, *added]
     run.__signature__ = signature.replace(parameters=parameters)  # pyright: ignore[reportAttributeAccessIssue]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def _notes(signature: inspect.Signature) -> list[Any]:
+    """What the annotations of a function's parameters say beside their types."""
+    return [
+        note
+        for parameter in signature.parameters.values()
+        for note in getattr(parameter.annotation, "__metadata__", ())
+    ]
 
 
 def group(help_: str) -> typer.Typer:
@@ -122,6 +135,7 @@ ROOT: Mapping[str, Entry] = {
     "doctor": Entry("doctor", "Check this machine, the login and the hub.", _START),
     "run": Entry("run", "Sign a job, say what may leave, and submit it.", _WORK),
     "job": Entry("job", "Jobs: list, show, logs, cancel, wait, schema.", _WORK),
+    "env": Entry("env", "Packages for places without internet: export, import.", _WORK),
     "data": Entry("data", "Datasets: what sites offer, and how a steward adds one.", _WORK),
     "model": Entry("model", "Registered models: list, show, tag, alias.", _WORK),
     "image": Entry("image", "OCI images of models: build, list, show.", _SERVE),

@@ -17,7 +17,7 @@ import re
 import subprocess
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -65,8 +65,11 @@ def find_uv() -> Path:
         raise UnavailableError("uv is not installed", why=str(error), hint="pip install uv") from error
 
 
-def parse_lock(raw: bytes) -> Lock:
+def parse_lock(raw: bytes, *, only: Callable[[str, str], bool] = lambda _marker, _name: True) -> Lock:
     """Read a pylock.toml, and refuse what can't be installed by hash alone.
+
+    Args:
+        only: whether a package with this marker and name is looked at; the others may be anything.
 
     Raises:
         InvalidInputError: it isn't a lock, or a package in it has no wheel with a sha256.
@@ -83,7 +86,8 @@ def parse_lock(raw: bytes) -> Lock:
     entries = document.get("packages", [])
     if not isinstance(entries, list):
         raise InvalidInputError("the lock's packages are not a list", hint=_MAKE_ONE)
-    packages = tuple(_package(entry) for entry in cast("list[object]", entries))
+    wanted = [entry for entry in cast("list[object]", entries) if only(*_marker_and_name(entry))]
+    packages = tuple(_package(entry) for entry in wanted)
     return Lock(digest_of(raw), packages, str(document.get("requires-python", "")))
 
 
@@ -136,6 +140,20 @@ def lock_requirements(
     return done.stdout
 
 
+def export_uv_lock(folder: Path) -> bytes:
+    """A project's uv.lock as a pylock.toml: its dependencies, without itself and without what is for developing it.
+
+    Raises:
+        InvalidInputError: uv can't read it.
+    """
+    command = [str(find_uv()), "export", "--directory", str(folder), "--frozen", "--format", "pylock.toml"]
+    command += ["--no-emit-project", "--no-dev", "--no-header", "--quiet", "--no-progress", "--no-python-downloads"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode != 0:
+        raise uv_error("the project's uv.lock can't be read", done.stderr)
+    return done.stdout
+
+
 def uv_platform(platform: str) -> str:
     """uv's name of one of our platforms.
 
@@ -172,6 +190,11 @@ def uv_error(what: str, stderr: bytes) -> InvalidInputError | UnreachableError:
         hint = "check the index's address and the network, or give a mirror that this machine reaches"
         return UnreachableError(what, code="index-unreachable", why=why, hint=hint)
     return InvalidInputError(what, code="environment", why=why, hint="only wheels are used; see which one is named")
+
+
+def _marker_and_name(entry: object) -> tuple[str, str]:
+    fields = cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
+    return str(fields.get("marker", "")), str(fields.get("name", ""))[:80]
 
 
 def _package(entry: object) -> LockedPackage:

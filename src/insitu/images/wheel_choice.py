@@ -9,6 +9,7 @@ for glibc 2.28 and older; markers are those of lock files (PEP 751).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from functools import cache
 
@@ -18,6 +19,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from insitu.domain.errors import InvalidInputError
 from insitu.domain.images import Lock, LockedPackage, LockedWheel
+from insitu.images.locks import parse_lock
 
 _OLDEST_GLIBC = {"x86_64": 5, "aarch64": 17}  # 2.5 and 2.17: no older manylinux exists for these
 _NEWEST_GLIBC = 28  # as `locks.UV_PLATFORMS` asks uv for
@@ -34,8 +36,27 @@ def chosen_wheels(lock: Lock, *, python: str, platform: str) -> tuple[tuple[Lock
     Raises:
         InvalidInputError: a package has none that fits; it is named, with what it has. Or a marker can't be read.
     """
-    wanted = [package for package in lock.packages if _is_wanted(package, python, platform)]
+    wanted = [package for package in lock.packages if is_wanted(package.marker, package.name, python, platform)]
     return tuple((package, _best(package, python, platform)) for package in wanted)
+
+
+def narrowed(raw: bytes, *, python: str, platform: str) -> bytes:
+    """A lock for many places as a lock for one: the wheels that it would use there, and nothing else.
+
+    The same lock gives the same bytes.
+
+    Raises:
+        InvalidInputError: as `parse_lock` and `chosen_wheels`.
+    """
+    lock = parse_lock(raw, only=lambda marker, name: is_wanted(marker, name, python, platform))
+    lines = ['lock-version = "1.0"', 'created-by = "insitu"', f'requires-python = "=={python}.*"']
+    for package, wheel in chosen_wheels(lock, python=python, platform=platform):
+        size = f", size = {wheel.size_bytes}" if wheel.size_bytes is not None else ""
+        address = f"url = {json.dumps(wheel.url)}" if wheel.url else f"name = {json.dumps(wheel.filename)}"
+        file = f'{{ {address}{size}, hashes = {{ sha256 = "{wheel.sha256}" }} }}'
+        lines += ["", "[[packages]]", f'name = "{package.name}"', f'version = "{package.version}"']
+        lines += [f"wheels = [{file}]"]
+    return ("\n".join(lines) + "\n").encode()
 
 
 def fits(filename: str, *, python: str, platform: str) -> bool:
@@ -97,14 +118,19 @@ def _platforms(machine: str) -> Iterator[str]:
     yield f"linux_{machine}"
 
 
-def _is_wanted(package: LockedPackage, python: str, platform: str) -> bool:
-    if not package.marker:
+def is_wanted(marker: str, name: str, python: str, platform: str) -> bool:
+    """Whether a package with this marker is installed at a place. Empty: always.
+
+    Raises:
+        InvalidInputError: the marker can't be read; `name` is the package's.
+    """
+    if not marker:
         return True
     try:
         # Without extras and groups: an environment is all that the lock installs by itself.
-        return Marker(package.marker).evaluate(marker_environment(python, platform), context="lock_file")
+        return Marker(marker).evaluate(marker_environment(python, platform), context="lock_file")
     except (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName) as error:
-        raise InvalidInputError(f"the lock's marker for {package.name} can't be read", why=str(error)) from error
+        raise InvalidInputError(f"the lock's marker for {name} can't be read", why=str(error)) from error
 
 
 def marker_environment(python: str, platform: str) -> dict[str, str | set[str]]:

@@ -171,7 +171,7 @@ class WheelDownload:
                     raise _refused(url, response.status_code)
                 if offset and response.status_code != httpx.codes.PARTIAL_CONTENT:
                     restart()
-                for piece in response.iter_raw(1 << 20):
+                for piece in response.iter_raw():  # as it comes: what has come before a break is kept
                     write(piece)
                 return response.headers.get("content-type", ""), url
         raise UnreachableError("the index redirects without end", code="index-unreachable")

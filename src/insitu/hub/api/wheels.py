@@ -12,10 +12,11 @@ from starlette.requests import Request
 from insitu.domain.digests import parse_digest
 from insitu.domain.errors import InvalidInputError
 from insitu.domain.images import LockedWheel
-from insitu.hub.access import Actor
+from insitu.hub.access import Actor, JoinedSite
 from insitu.hub.actions import wheels
 from insitu.hub.api.bodies import pieces
-from insitu.hub.api.caller import HubParts, Person, parts_of, person_of, route, site_of
+from insitu.hub.api.caller import AgentSite, HubParts, Person, person_of, route
+from insitu.hub.parts import Parts
 from insitu.images.locks import is_wheel_filename
 from insitu.wire.wheels import StoredWheel, WheelHashes, WheelsReply, WheelsRequest
 
@@ -25,10 +26,9 @@ _LOOK_AGAIN_S = 0.1
 
 
 @router.post("/agent/v1/wheels", **route("ask_for_wheels"))
-async def ask_for_wheels(request: Request, wanted: WheelsRequest) -> WheelsReply:
+async def ask_for_wheels(site: AgentSite, parts: HubParts, wanted: WheelsRequest) -> WheelsReply:
     """How it stands with wheels of a lock; the hub fetches what it lacks, and answers early when all is said."""
-    found = await run_in_threadpool(_allowed, request, wanted)
-    parts = parts_of(request)
+    found = await run_in_threadpool(_allowed, site, parts, wanted)
     end = time.monotonic() + wanted.wait_s
     while True:
         reply = await run_in_threadpool(wheels.standing, parts.wheels, found)
@@ -37,8 +37,7 @@ async def ask_for_wheels(request: Request, wanted: WheelsRequest) -> WheelsReply
         await anyio.sleep(_LOOK_AGAIN_S)
 
 
-def _allowed(request: Request, wanted: WheelsRequest) -> list[LockedWheel]:
-    parts, site = parts_of(request), site_of(request)
+def _allowed(site: JoinedSite, parts: Parts, wanted: WheelsRequest) -> list[LockedWheel]:
     with parts.store.read() as session:
         return wheels.check_site_may_have(site, session, parts.wheels, wanted)
 
