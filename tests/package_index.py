@@ -69,9 +69,7 @@ def a_lock(*wheels: Path | LockedWheel) -> bytes:
         name, version = wheel.filename.split("-")[:2]
         where = f'url = "{wheel.url}"' if wheel.url else f'name = "{wheel.filename}"'
         lines += ["[[packages]]", f'name = "{name}"', f'version = "{version}"']
-        lines += [
-            f'wheels = [{{ {where}, size = {wheel.size_bytes}, hashes = {{ sha256 = "{wheel.sha256}" }} }}]'
-        ]
+        lines += [f'wheels = [{{ {where}, size = {wheel.size_bytes}, hashes = {{ sha256 = "{wheel.sha256}" }} }}]']
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -138,7 +136,9 @@ class _Answers(BaseHTTPRequestHandler):
 
     def _page(self, index: PackageIndex, project: str) -> None:
         found = [
-            path for path in sorted(index.folder.glob("*.whl")) if re.sub("[-_.]+", "-", path.name.split("-")[0]) == project
+            path
+            for path in sorted(index.folder.glob("*.whl"))
+            if re.sub("[-_.]+", "-", path.name.split("-")[0]) == project
         ]
         if not found:
             return self._answer(404, b"")

@@ -118,7 +118,9 @@ def test_more_bytes_than_the_lock_says_are_not_even_read(store, index, download)
         download().fetch(short, store)
 
 
-def test_without_an_index_of_its_own_a_hub_follows_a_lock_to_the_hosts_that_it_was_told_of_alone(store, index, download):
+def test_without_an_index_of_its_own_a_hub_follows_a_lock_to_the_hosts_that_it_was_told_of_alone(
+    store, index, download
+):
     wheel = index.locked(index.add("one"))
     with pytest.raises(DeniedError) as refused:
         download(index_url="", hosts=frozenset({"files.pythonhosted.org"})).fetch(wheel, store)
