@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from insitu.domain.images import LockedWheel
 
@@ -91,7 +91,7 @@ class PackageIndex(ThreadingHTTPServer):
         self.asked: list[tuple[str, str]] = []  # (path, range)
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
 
-    def __enter__(self) -> PackageIndex:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -123,6 +123,14 @@ class PackageIndex(ThreadingHTTPServer):
 class _Answers(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
+    def do_HEAD(self) -> None:
+        name = self.path.removeprefix("/files/")
+        place = cast("PackageIndex", self.server).folder / name
+        self.send_response(200 if place.is_file() else 404)
+        self.send_header("content-length", str(place.stat().st_size if place.is_file() else 0))
+        self.send_header("accept-ranges", "bytes")
+        self.end_headers()
+
     def do_GET(self) -> None:
         index = cast("PackageIndex", self.server)
         index.asked.append((self.path, self.headers.get("range", "")))
@@ -152,12 +160,13 @@ class _Answers(BaseHTTPRequestHandler):
         content = (index.folder / name).read_bytes()
         if name in index.spoilt:
             content = content[:-1] + bytes([content[-1] ^ 1])
-        start = int(self.headers.get("range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
-        rest = content[start:]
+        first, _, last = self.headers.get("range", "bytes=0-").removeprefix("bytes=").partition("-")
+        start = int(first) if first else max(0, len(content) - int(last))
+        rest = content[start : int(last) + 1 if first and last else None]
         self.send_response(206 if "range" in self.headers else 200)
         self.send_header("content-length", str(len(rest)))
         if "range" in self.headers:
-            self.send_header("content-range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            self.send_header("content-range", f"bytes {start}-{start + len(rest) - 1}/{len(content)}")
         self.end_headers()
         limit = index.breaks.pop(name, None)
         self.wfile.write(rest[:limit])

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit
 
 import httpx
@@ -20,10 +21,13 @@ from insitu.domain.digests import Digest, digest_of
 from insitu.domain.errors import InvalidInputError, NotFoundError
 from insitu.domain.images import LockedWheel
 from insitu.images.bundles import BundledLock, write_bundle
-from insitu.images.environment import materialise
+from insitu.images.environment import materialise, parse_lock
+from insitu.images.wheel_choice import chosen_wheels
 from insitu.images.wheel_store import WheelStore
 from insitu.sdk.client import Client
 from insitu.sdk.config import Login
+from insitu.sdk.environment_files import Locker, Place
+from insitu.wire.job_file import Environment
 from insitu.wire.jobs import Target
 from insitu.wire.people import Role
 from insitu.wire.wheels import WheelsReply
@@ -150,6 +154,22 @@ def test_a_bundle_is_brought_through_the_api_and_what_is_there_is_not_sent_again
         again = client.bring_wheels(bundle)
     assert (again.new, len(again.known)) == ((), 2)
     assert world.parts.wheels.store.lacking(wheels) == []
+
+
+def test_wheels_of_a_second_platform_are_locked_and_fetched_from_the_public_index(tmp_path):
+    """For arm64, on a machine of another kind: nothing of them is run."""
+    (tmp_path / "requirements.txt").write_text("markupsafe==3.0.3\n")
+    place = Place("3.11", "aarch64-linux")
+    raw = Locker(tmp_path / "cache").lock(Environment(requirements="requirements.txt"), tmp_path, place)
+    [wheel] = [one for _, one in chosen_wheels(parse_lock(raw), python="3.11", platform="aarch64-linux")]
+    assert "cp311" in wheel.filename
+    assert "aarch64" in wheel.filename
+    with a_hub(tmp_path / "hub") as world:  # with no index of its own: it follows the lock to PyPI's hosts
+        alice, leeds = world.person("alice"), world.site()
+        lock = locked_job(alice, leeds, raw)
+        reply = WheelsReply.model_validate_json(ask(leeds, lock, wheel, wait_s=20).content)
+        assert reply.here == [wheel.sha256], reply
+        assert digest_of(get(leeds, wheel).content) == f"sha256:{wheel.sha256}"
 
 
 # -- at a site ---------------------------------------------------------------------------------------------------------
@@ -279,8 +299,8 @@ def test_a_site_that_a_bundle_was_brought_to_asks_nobody(world, leeds, index, ba
     offline = Environments(cache, base, offline=True)
     made = offline.made(digest_of(raw), lambda _digest, place: place.write_bytes(raw))
     assert made.packages == (("one", "1.0"),)
+    other = a_lock(index.locked(index.add("two")))
     with pytest.raises(NotFoundError) as refused:
-        other = a_lock(index.locked(index.add("two")))
         offline.made(digest_of(other), lambda _digest, place: place.write_bytes(other))
     assert "insitu env import" in refused.value.hint
 
@@ -296,7 +316,7 @@ class BreakingRelay:
         self.asked: list[tuple[str, str]] = []
         self._threads: list[threading.Thread] = []
 
-    def __enter__(self) -> BreakingRelay:
+    def __enter__(self) -> Self:
         self._start(self._accept)
         return self
 

@@ -51,13 +51,16 @@ _COMMON: Mapping[str, tuple[Any, Any]] = {
 }
 
 
+_FORMAT_BY_LONG_NAME = Annotated[Format, typer.Option("--output", help="How to print.", rich_help_panel=_PANEL)]
+
+
 def with_common_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` with the options that all commands have, taken care of before it is called."""
     signature = inspect.signature(function, eval_str=True)
 
     @functools.wraps(function)
     def run(**arguments: Any) -> Any:
-        common = {name: arguments.pop(name, default) for name, (_, default) in _COMMON.items()}
+        common = {name: arguments.pop(name) for name in _COMMON}
         use(
             Output(
                 as_json=common["said_as_json"] or common["said_format"] is Format.JSON,
@@ -73,10 +76,8 @@ def with_common_options(function: Callable[..., Any]) -> Callable[..., Any]:
         inspect.Parameter(name, keyword, default=default, annotation=annotation)
         for name, (annotation, default) in _COMMON.items()
     ]
-    if any(
-        "-o" in getattr(note, "param_decls", ()) for note in _notes(signature)
-    ):  # it writes a file, and means that one
-        added = [parameter for parameter in added if parameter.name != "said_format"]
+    if _claims_o(signature):  # it writes a file, and -o means that one
+        added = [one.replace(annotation=_FORMAT_BY_LONG_NAME) if one.name == "said_format" else one for one in added]
     own = [parameter.replace(kind=keyword) for parameter in signature.parameters.values()]
     parameters = [*own, *added]
     run.__signature__ = signature.replace(parameters=parameters)  # pyright: ignore[reportAttributeAccessIssue]
@@ -84,13 +85,10 @@ def with_common_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _notes(signature: inspect.Signature) -> list[Any]:
-    """What the annotations of a function's parameters say beside their types."""
-    return [
-        note
-        for parameter in signature.parameters.values()
-        for note in getattr(parameter.annotation, "__metadata__", ())
-    ]
+def _claims_o(signature: inspect.Signature) -> bool:
+    notes = [note for one in signature.parameters.values() for note in getattr(one.annotation, "__metadata__", ())]
+    # Typer takes the first name of an annotated option for its default until it has looked closer.
+    return any("-o" in (getattr(note, "default", None), *(getattr(note, "param_decls", None) or ())) for note in notes)
 
 
 def group(help_: str) -> typer.Typer:

@@ -185,7 +185,14 @@ def uv_error(what: str, stderr: bytes) -> InvalidInputError | UnreachableError:
     text = _without_secrets(re.sub(r"\x1b\[[0-9;]*m", "", stderr.decode(errors="replace"))).strip()
     lines = [line.strip(" │├╰─▶×\t") for line in text.splitlines() if not line.startswith(("warning:", "hint:"))]
     why = " ".join(line for line in lines if line)[:2000]
-    away = ("error sending request", "dns error", "connection refused", "timed out", "network was disabled")
+    away = (
+        "error sending request",
+        "dns error",
+        "connection refused",
+        "timed out",
+        "network was disabled",
+        "request failed after",
+    )
     if any(sign in why.lower() for sign in away):
         hint = "check the index's address and the network, or give a mirror that this machine reaches"
         return UnreachableError(what, code="index-unreachable", why=why, hint=hint)

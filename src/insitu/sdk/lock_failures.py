@@ -55,6 +55,11 @@ def explain_lock_failure(
 def _told(
     error: InvalidInputError, asked: object, name: str, fitting: list[Version], python: str, platform: str
 ) -> InvalidInputError:
+    if not fitting and f"{name} was not found" in error.why:
+        what = f"{name} is not in the package index"
+        return _changed(
+            error, what, "is it spelt as the index spells it? and is it the right index? (INSITU_INDEX_URL)"
+        )
     what = f"{name}{asked or ''} has no wheel for Python {python} on {platform}"
     if not fitting:
         return _changed(error, what, f"no version of {name} has one: leave it out, or build one for your index")

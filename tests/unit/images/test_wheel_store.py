@@ -138,7 +138,7 @@ def test_only_http_is_followed(store, url, download):
 
 
 def test_a_wheel_that_the_index_has_not_is_said_with_what_to_do(store, index, download):
+    index.add("one", version="2.0")
     with pytest.raises(NotFoundError, match="the index has no one") as refused:
-        index.add("one", version="2.0")
         download().fetch(LockedWheel("one-1.0-py3-none-any.whl", "ab" * 32), store)
     assert "insitu env import" in refused.value.hint
