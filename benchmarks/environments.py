@@ -34,6 +34,7 @@ from insitu.images.locks import find_uv, parse_lock
 from insitu.images.wheel_choice import chosen_wheels
 from insitu.images.wheel_download import WheelDownload, WheelSource
 from insitu.images.wheel_store import WheelStore
+from tests.rig import hub_wheels
 
 _ROUNDS = 5
 _CHEAP_ROUNDS = 21
@@ -130,7 +131,7 @@ def _cold(scene: Scene, chosen: Chosen, store: WheelStore) -> Iterator[Row]:
     site = SpeakingSite(scene, "cold")
     assignment = site.take_job(scene.fresh_folder("job"), LARGE)
     signed = Digest(_lock_of(assignment.envelope.payload))
-    hub = WheelStore(scene.world().folder / "hub" / "wheels")
+    hub = WheelStore(hub_wheels())
     for _, wheel in chosen:
         with store.place(wheel).open("rb") as stream:
             hub.put(wheel, stream)

@@ -236,7 +236,10 @@ def running_world(
     """A hub, a site that has joined, its agent started; all ended afterwards."""
     hub_process = Process(
         "insitu.hub.main",
-        *("--data", str(folder / "hub"), "--port", "0", "--base-layout", str(base_layout), *hub),
+        *("--data", str(folder / "hub"), "--port", "0", "--base-layout", str(base_layout)),
+        # Kept across runs as the site's cache is, unless a test is about packages on their way.
+        *(() if site_cache else ("--wheel-store", str(hub_wheels()))),
+        *hub,
         log=folder / "hub.log",
         environment={"INSITU_HUB_DATABASE_URL": database_url},
     )
@@ -253,6 +256,11 @@ def running_world(
             hub_process = world.hub  # a test may have started another one
         if hub_process.alive:
             hub_process.stop()
+
+
+def hub_wheels() -> Path:
+    """Where the hubs of tests and benches keep their wheels."""
+    return cache_folder() / "hub-wheels"
 
 
 def _world(
