@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import BinaryIO
 
 import anyio
 from fastapi import APIRouter
@@ -56,13 +58,21 @@ async def bring_wheel(request: Request, parts: HubParts, sha256: str, filename: 
     path = parts.wheels.store.room(wheel)
     try:
         with path.open("wb") as stream:
+            write = _bounded(stream, parts.settings.max_blob_bytes)
             async for piece in pieces(request):
-                if stream.tell() + len(piece) > parts.settings.max_blob_bytes:
-                    raise InvalidInputError("the wheel is too large", code="blob-too-large")
-                await run_in_threadpool(stream.write, piece)
+                await run_in_threadpool(write, piece)
         return await run_in_threadpool(wheels.bring, actor, parts.wheels, wheel, path)
     finally:
         path.unlink(missing_ok=True)
+
+
+def _bounded(stream: BinaryIO, max_bytes: int) -> Callable[[bytes], object]:
+    def write(data: bytes) -> None:
+        if stream.tell() + len(data) > max_bytes:
+            raise InvalidInputError("the wheel is too large", code="blob-too-large", limit=f"{max_bytes} bytes")
+        stream.write(data)
+
+    return write
 
 
 def _check(request: Request) -> Actor:
