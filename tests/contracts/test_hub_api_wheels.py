@@ -26,7 +26,8 @@ from insitu.images.wheel_choice import chosen_wheels
 from insitu.images.wheel_store import WheelStore
 from insitu.sdk.client import Client
 from insitu.sdk.config import Login
-from insitu.sdk.environment_files import Locker, Place
+from insitu.sdk.environment_files import Locker
+from insitu.sdk.places import Place
 from insitu.wire.job_file import Environment
 from insitu.wire.jobs import Target
 from insitu.wire.people import Role

@@ -74,13 +74,13 @@ class Environments:
 
     def made(self, lock: Digest, fetch: Callable[[Digest, Path], None]) -> Environment:
         """As `ready`, with what an image says of its environment."""
-        known = self._ready.get(lock)
-        if known is not None:
-            return known
-        with self._making:
-            made = self._find(lock) or self._make(lock, self._lock_file(lock, fetch).read_bytes())
-            self._ready[lock] = made
-            return made
+        known = self._ready.get(lock) or self._find(lock)
+        if known is None:
+            with self._making:
+                # Looked for once more: another job may have had it made while this one waited.
+                known = self._find(lock) or self._make(lock, self._lock_file(lock, fetch).read_bytes())
+        self._ready[lock] = known
+        return known
 
     def packages(self, lock: Digest) -> tuple[tuple[str, str], ...]:
         """(name, version) of a lock that is here already.

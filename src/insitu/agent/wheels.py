@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from insitu.agent.hub_link import HubLink
 from insitu.domain.digests import Digest
-from insitu.domain.errors import InsituError, NotFoundError, UnreachableError
+from insitu.domain.errors import InsituError, NotFoundError, UnavailableError, UnreachableError
 from insitu.domain.images import LockedWheel
 from insitu.images.wheel_store import WheelStore
 from insitu.wire.wheels import WheelProblem, WheelsRequest
@@ -42,6 +42,7 @@ class WheelsOfHub:
             NotFoundError: the hub can't have one of them; it says why.
             UnreachableError: the hub was away for too long. What had arrived stays.
             IntegrityError: what the hub sent is not what was signed.
+            UnavailableError: the site's disk is full, say.
         """
         wanted = {wheel.sha256: wheel for wheel in self.store.lacking(wheels)}
         heard, tries, wait_s = self.monotonic(), 0, 0.0
@@ -80,6 +81,13 @@ class WheelsOfHub:
             self.link.fetch_blob(Digest(f"sha256:{wheel.sha256}"), self.store.place(wheel))
         except InsituError as exc:
             return exc
+        except OSError as exc:
+            return UnavailableError(
+                f"{wheel.filename} could not be stored at the site",
+                code="disk",
+                why=exc.strerror or "",
+                hint="free some disk: what is below the cache may be removed while no job runs",
+            )
         return None
 
 

@@ -36,8 +36,9 @@ def export(
     ] = None,
 ) -> None:
     """Pack a lock and its wheels into one file, for `insitu env import` at a hub or a site. Needs a package index."""
-    from insitu.sdk.bundles import digests, locks_of_file, locks_of_job, pack_bundle, place_of
+    from insitu.sdk.bundles import digests, locks_of_file, locks_of_job, pack_bundle
     from insitu.sdk.environment_files import Locker
+    from insitu.sdk.places import place_of
     from insitu.wire.job_file import load_job_file
 
     terminal = current()

@@ -13,11 +13,12 @@ from insitu.domain.digests import Digest
 from insitu.domain.errors import IntegrityError, InvalidInputError
 from insitu.domain.images import LockedWheel
 from insitu.images.bundles import BundledLock, open_bundle, write_bundle
-from insitu.images.locks import UV_PLATFORMS, parse_lock
+from insitu.images.locks import parse_lock
 from insitu.images.wheel_choice import chosen_wheels
 from insitu.images.wheel_download import WheelDownload, WheelSource
 from insitu.images.wheel_store import WheelStore
-from insitu.sdk.environment_files import Locker, Place
+from insitu.sdk.environment_files import Locker
+from insitu.sdk.places import Place
 from insitu.sdk.transport import Transport
 from insitu.wire.job_file import JobFile
 from insitu.wire.wheels import StoredWheel, WheelHashes
@@ -125,23 +126,6 @@ def _wheels(lock: BundledLock) -> list[LockedWheel]:
     if not lock.platform:
         return [wheel for package in parsed.packages for wheel in package.wheels]
     return [wheel for _, wheel in chosen_wheels(parsed, python=lock.python, platform=lock.platform)]
-
-
-def place_of(text: str) -> Place:
-    """`3.11/x86_64-linux` as a kind of place.
-
-    Raises:
-        InvalidInputError: it has another form, or names a platform that we don't know.
-    """
-    python, slash, platform = text.partition("/")
-    good = slash and python.startswith("3.") and python[2:].isdecimal() and platform in UV_PLATFORMS
-    if not good:
-        raise InvalidInputError(
-            f"{text[:60]!r} is not a Python and a platform",
-            code="place",
-            hint=f"e.g. 3.11/x86_64-linux; platforms are {', '.join(UV_PLATFORMS)}",
-        )
-    return Place(python, platform)
 
 
 def digests(locks: Sequence[BundledLock]) -> list[Digest]:

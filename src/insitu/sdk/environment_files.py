@@ -26,20 +26,10 @@ from insitu.images.locks import IndexSettings, export_uv_lock, lock_requirements
 from insitu.images.wheel_choice import chosen_wheels, narrowed
 from insitu.sdk.conda_files import requirements_of_conda
 from insitu.sdk.lock_failures import explain_lock_failure
+from insitu.sdk.places import Place
 from insitu.wire.job_file import Environment
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Place:
-    """A kind of place that a job may run at: what a lock is for."""
-
-    python: str
-    platform: str
-
-    def __str__(self) -> str:
-        return f"Python {self.python} on {self.platform}"
 
 
 @dataclass(frozen=True)
@@ -80,7 +70,7 @@ class Locker:
         try:
             chosen_wheels(parse_lock(raw), python=place.python, platform=place.platform)
         except InvalidInputError as error:
-            raise explain_lock_failure(error, "", place.python, place.platform, self.index_url) from error
+            raise explain_lock_failure(error, "", place, self.index_url) from error
 
     def _narrowed(self, path: Path, place: Place) -> bytes:
         if not path.with_name("uv.lock").exists():
@@ -95,7 +85,7 @@ class Locker:
         try:
             return narrowed(raw, python=place.python, platform=place.platform)
         except InvalidInputError as error:
-            raise explain_lock_failure(error, "", place.python, place.platform, self.index_url) from error
+            raise explain_lock_failure(error, "", place, self.index_url) from error
 
     def _resolved(self, requirements: str, path: Path, place: Place) -> bytes:
         key = hashlib.sha256(
@@ -112,7 +102,7 @@ class Locker:
             )
         except InvalidInputError as error:
             self.progress(f"looking for versions that fit {place}")
-            raise explain_lock_failure(error, requirements, place.python, place.platform, self.index_url) from error
+            raise explain_lock_failure(error, requirements, place, self.index_url) from error
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_bytes(lock)
         return lock

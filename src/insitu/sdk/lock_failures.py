@@ -16,6 +16,7 @@ from packaging.version import InvalidVersion, Version
 from insitu.domain.errors import InsituError, InvalidInputError
 from insitu.images.wheel_choice import fits
 from insitu.images.wheel_download import WheelDownload, WheelSource
+from insitu.sdk.places import Place
 
 _NAMED = (
     re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:[=<>!~]=?|===)[^ ]* (?:has|have) no (?:usable )?wheels"),
@@ -30,7 +31,7 @@ _TIMEOUT_S = 10.0
 
 
 def explain_lock_failure(
-    error: InvalidInputError, requirements: str, python: str, platform: str, index_url: str | None
+    error: InvalidInputError, requirements: str, place: Place, index_url: str | None
 ) -> InvalidInputError:
     """`error` with the requirement, the place and what would fit."""
     wanted = _wanted(requirements)
@@ -41,29 +42,26 @@ def explain_lock_failure(
     download = WheelDownload(source)
     try:
         for name in names[:_MOST_LOOKED_UP]:
-            fitting = _fitting(download, name, python, platform)
+            fitting = _fitting(download, name, place)
             asked = wanted.get(name) or _locked(error.what, name)
             if fitting is not None and (asked is None or not any(asked.specifier.contains(one) for one in fitting)):
-                return _told(error, asked.specifier if asked else None, name, fitting, python, platform)
+                return _told(error, str(asked.specifier) if asked else "", name, fitting, place)
     finally:
         download.close()
-    place = f" for Python {python} on {platform}"
-    what = error.what if place.strip() in error.what else f"{error.what}{place}"
+    what = error.what if str(place) in error.what else f"{error.what} for {place}"
     return _changed(error, what, error.hint)
 
 
-def _told(
-    error: InvalidInputError, asked: object, name: str, fitting: list[Version], python: str, platform: str
-) -> InvalidInputError:
+def _told(error: InvalidInputError, asked: str, name: str, fitting: list[Version], place: Place) -> InvalidInputError:
     if not fitting and f"{name} was not found" in error.why:
         what = f"{name} is not in the package index"
         return _changed(
             error, what, "is it spelt as the index spells it? and is it the right index? (INSITU_INDEX_URL)"
         )
-    what = f"{name}{asked or ''} has no wheel for Python {python} on {platform}"
+    what = f"{name}{asked} has no wheel for {place}"
     if not fitting:
         return _changed(error, what, f"no version of {name} has one: leave it out, or build one for your index")
-    near = ", ".join(str(one) for one in _nearest(fitting, str(asked or "")))
+    near = ", ".join(str(one) for one in _nearest(fitting, asked))
     return _changed(error, what, f"versions of {name} that have one: {near}")
 
 
@@ -93,7 +91,7 @@ def _nearest(fitting: list[Version], asked: str) -> list[Version]:
     return [*below[-2:], *above[:2]]
 
 
-def _fitting(download: WheelDownload, name: str, python: str, platform: str) -> list[Version] | None:
+def _fitting(download: WheelDownload, name: str, place: Place) -> list[Version] | None:
     """Versions that have a wheel for the place, the oldest first; None: the index could not be asked."""
     try:
         files = download.versions(name)
@@ -101,7 +99,7 @@ def _fitting(download: WheelDownload, name: str, python: str, platform: str) -> 
         return [] if error.code == "wheel-not-at-index" else None
     found: set[Version] = set()
     for filename, yanked in files:
-        if not yanked and filename.endswith(".whl") and fits(filename, python=python, platform=platform):
+        if not yanked and filename.endswith(".whl") and fits(filename, python=place.python, platform=place.platform):
             try:
                 found.add(parse_wheel_filename(filename)[1])
             except InvalidWheelFilename:

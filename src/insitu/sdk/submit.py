@@ -13,7 +13,8 @@ from pathlib import Path
 
 from insitu.domain.digests import Digest, digest_of
 from insitu.domain.errors import InsituError, InvalidInputError, UnavailableError
-from insitu.sdk.environment_files import Locker, Place
+from insitu.sdk.environment_files import Locker
+from insitu.sdk.places import Place
 from insitu.sdk.snapshot import snapshot
 from insitu.wire.envelopes import Envelope
 from insitu.wire.job_file import JobFile, Labels, load_job_file

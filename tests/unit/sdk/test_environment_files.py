@@ -8,7 +8,8 @@ import pytest
 from insitu.domain.errors import InvalidInputError
 from insitu.images.locks import find_uv, parse_lock
 from insitu.sdk.conda_files import requirements_of_conda
-from insitu.sdk.environment_files import Locker, Place, requirements_of_script
+from insitu.sdk.environment_files import Locker, requirements_of_script
+from insitu.sdk.places import Place
 from insitu.wire.job_file import Environment, load_job_file
 from tests.package_index import PackageIndex, a_lock
 
