@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from insitu.agent.environments import wheels_in
+from insitu.images.bundles import BundledLock, write_bundle
 from insitu.images.wheel_store import WheelStore
+from tests.package_index import a_lock, locked, make_wheel
 from tests.rig import World, running_world
 from tests.services import program
 
@@ -90,6 +92,29 @@ def test_it_trains_with_a_lock_that_it_has_never_seen(world: World, network: Lon
     )
     assert at_site
     assert at_site == at_hub
+
+
+def test_what_the_hub_cannot_fetch_is_brought_to_it_in_a_bundle_and_the_job_runs(world: World, tmp_path: Path) -> None:
+    path = make_wheel(tmp_path, "tiny")
+    lock = a_lock(path)  # at an address that nobody answers, of a host that the hub was not told of
+    folder = world.job_folder("import tiny\nprint('trained with tiny', tiny.main())\n")
+    (folder / "pylock.toml").write_bytes(lock)
+    text = (folder / "job.yaml").read_text()
+    (folder / "job.yaml").write_text(text.replace("{requirements: requirements.txt}", "{pylock: pylock.toml}"))
+
+    failed = world.alice.wait(world.alice.submit(folder / "job.yaml").id, timeout_s=120)
+    assert (failed.state, failed.reason.code) == ("failed", "wheel-not-at-hub"), (failed.reason, world.logs())
+    assert "insitu env import" in failed.reason.hint
+
+    store, wheel = WheelStore(tmp_path / "desk"), locked(path)
+    with path.open("rb") as stream:
+        store.put(wheel, stream)
+    write_bundle(tmp_path / "bundle.tar", [BundledLock(lock)], [wheel], store)
+    assert world.clients["admin"].bring_wheels(tmp_path / "bundle.tar").new == (path.name,)
+
+    job = world.alice.wait(world.alice.submit(folder / "job.yaml").id, timeout_s=120)
+    assert job.state == "succeeded", (job.reason, world.logs())
+    assert "trained with tiny 7" in world.log_text(job.id)
 
 
 def _hashes(store: WheelStore) -> set[str]:

@@ -51,14 +51,19 @@ class Wheels:
         self._lock = threading.Lock()
         self._fetching: dict[str, Future[None]] = {}
         self._failed: dict[str, tuple[float, InsituError]] = {}
-        self.named_by = lru_cache(maxsize=64)(lambda lock: _wheels_of(blobs, lock))
+        self._named_by = lru_cache(maxsize=64)(lambda lock: _wheels_of(blobs, lock))
+
+    def named_by(self, lock: Digest) -> Mapping[str, LockedWheel]:
+        """The wheels that a lock of a job here names, by hash.
+
+        Raises:
+            InvalidInputError: it is no lock.
+        """
+        return self._named_by(lock)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._download.close()
-
-    named_by: Callable[[Digest], Mapping[str, LockedWheel]]
-    """The wheels that a lock names, by hash. InvalidInputError: it is no lock."""
 
     def ask(self, wheels: Iterable[LockedWheel]) -> Standing:
         """How it stands; what is neither here nor failed a moment ago begins to be fetched."""
