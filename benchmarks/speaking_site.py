@@ -39,9 +39,9 @@ class SpeakingSite:
         self._sync()
         scene.on_end(self.link.close)
 
-    def take_job(self, folder: Path) -> Assignment:
+    def take_job(self, folder: Path, requirements: str = SMALL) -> Assignment:
         """Submit a job for this site, and take it on until it runs."""
-        (folder / "requirements.txt").write_text(SMALL)
+        (folder / "requirements.txt").write_text(requirements)
         (folder / "job.yaml").write_text(_JOB.format(site=self._name))
         job = self._world.alice.submit(folder / "job.yaml")
         mine = next(one for one in self._sync() if one.job_id == job.id)

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,12 +63,19 @@ tags: {{purpose: screening}}
 class Process:
     """One of ours, started so that it says when it is ready, and ended by its process id."""
 
-    def __init__(self, module: str, *arguments: str, log: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        module: str,
+        *arguments: str,
+        log: Path,
+        environment: dict[str, str] | None = None,
+        within: Sequence[str] = (),
+    ) -> None:
         reading, writing = os.pipe()
         self.log = log
         with log.open("ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments, "--ready-fd", str(writing)],
+                [*within, sys.executable, "-m", module, *arguments, "--ready-fd", str(writing)],
                 pass_fds=[writing],
                 stdout=out,
                 stderr=out,
@@ -112,6 +119,8 @@ class World:
     site: SiteFolder
     base: str
     sandbox: str
+    within: Sequence[str] = ()
+    """What the agent is started by, e.g. nsenter; it must become the agent."""
     agent: Process | None = None
     _jobs: int = field(default=0)
 
@@ -132,7 +141,9 @@ class World:
     # -- site ----------------------------------------------------------------------------------------------------------
 
     def start_agent(self) -> Process:
-        self.agent = Process("insitu.agent.main", "--dir", str(self.site.root), log=self.folder / "agent.log")
+        self.agent = Process(
+            "insitu.agent.main", "--dir", str(self.site.root), log=self.folder / "agent.log", within=self.within
+        )
         return self.agent
 
     def stop_agent(self) -> None:
@@ -219,17 +230,23 @@ def running_world(
     docker_socket: Path = Path("/var/run/docker.sock"),
     database_url: str = "",
     hub: tuple[str, ...] = (),
+    within: Sequence[str] = (),
+    site_cache: Path | None = None,
 ) -> Iterator[World]:
     """A hub, a site that has joined, its agent started; all ended afterwards."""
     hub_process = Process(
         "insitu.hub.main",
-        *("--data", str(folder / "hub"), "--port", "0", "--base-layout", str(base_layout), *hub),
+        *("--data", str(folder / "hub"), "--port", "0", "--base-layout", str(base_layout)),
+        # Kept across runs as the site's cache is, unless a test is about packages on their way.
+        *(() if site_cache else ("--wheel-store", str(hub_wheels()))),
+        *hub,
         log=folder / "hub.log",
         environment={"INSITU_HUB_DATABASE_URL": database_url},
     )
     world: World | None = None
     try:
-        world = _world(folder, hub_process, base_layout, sandbox, docker_socket)
+        world = _world(folder, hub_process, base_layout, sandbox, docker_socket, site_cache)
+        world.within = within
         world.start_agent()
         world.wait_until(lambda: world.alice.site("leeds").link == "online" and world.alice.datasets())
         yield world
@@ -241,7 +258,14 @@ def running_world(
             hub_process.stop()
 
 
-def _world(folder: Path, hub: Process, base_layout: Path, sandbox: str, docker_socket: Path) -> World:
+def hub_wheels() -> Path:
+    """Where the hubs of tests and benches keep their wheels."""
+    return cache_folder() / "hub-wheels"
+
+
+def _world(
+    folder: Path, hub: Process, base_layout: Path, sandbox: str, docker_socket: Path, site_cache: Path | None
+) -> World:
     url = str(hub.ready["url"])
     keys = {name: SigningKey.generate() for name in ("admin", "alice", "eng", "jo")}
     cache = cache_folder()
@@ -259,7 +283,7 @@ def _world(folder: Path, hub: Process, base_layout: Path, sandbox: str, docker_s
         base_layout=str(base_layout),
         sandbox=sandbox,  # type: ignore[arg-type]
         docker_socket=str(docker_socket),
-        cache=str(cache / "site-cache"),
+        cache=str(site_cache or cache / "site-cache"),
     )
     joined = init_site(folder / "site", settings, clients["jo"].create_site("leeds").join_token)
     site = SiteFolder(folder / "site")

@@ -93,6 +93,8 @@ def attacked(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
         sandbox=cast("Any", Untouchable()),
         sandbox_settings=cast("Any", None),
         keepers=cast("Any", Untouchable()),
+        data=cast("Any", Untouchable()),
+        environment={},
         intakes=cast("Any", Untouchable()),
         judges=cast("Any", Untouchable()),
         cache=folder.cache,

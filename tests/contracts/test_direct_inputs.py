@@ -299,7 +299,9 @@ def test_a_request_and_its_connection_travel_together(tmp_path):
         line = json.dumps({"input": "x", "number": 1, "start": 2, "length": 3, "head": "h"}).encode()
         socket.send_fds(ours, [line[:10]], [right.fileno()])
         ours.sendall(line[10:] + b"\n")
-        asked, connection = take(theirs)
+        taken = take(theirs)
+        assert taken is not None
+        asked, connection = taken
         with connection:
             connection.sendall(b"!")
         assert (asked, left.recv(1)) == (Ask("x", 1, 2, 3, "h"), b"!")

@@ -12,8 +12,12 @@ import numpy as np
 import pytest
 
 from insitu.cli.ledger import verify_file
+from insitu.domain.digests import Digest, digest_of_file
 from insitu.domain.errors import DeniedError, SignatureError
+from insitu.domain.images import descriptor_from_oci
+from insitu.images.base import describe_base
 from insitu.images.layout import OciLayout
+from insitu.images.unpack import unpack_layer
 from insitu.sdk.client import Client
 from insitu.wire.heads import parse_head
 from insitu.wire.keys import SigningKey
@@ -22,6 +26,7 @@ from insitu.wire.people import DeploymentView, ImageView, JobView, ModelVersionV
 from insitu.wire.verdicts import VerdictDocument, sign_verdict, verdict_document
 from tests.journey.in_podman import ASK
 from tests.rig import World, wdbc_table
+from tests.services import cache_folder
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "wdbc" / "job.yaml"
 ROWS = wdbc_table().drop(columns="malignant")[:8]
@@ -201,6 +206,37 @@ def test_the_model_version_has_its_whole_lineage(world: World, logistic: JobView
 def test_the_image_is_the_same_bytes_when_it_is_built_again(world: World, image: ImageView) -> None:
     again = world.eng.wait_image(world.eng.build_image(image.model, image.version).id)
     assert again.digest == image.digest
+
+
+def test_the_image_s_packages_are_those_that_the_job_was_trained_with(
+    world: World, image: ImageView, tmp_path: Path
+) -> None:
+    """Hub and site got their wheels apart from each other, each by the hashes that were signed."""
+    layout = OciLayout(world.folder / "hub" / "images")
+    below = describe_base(layout, Digest(image.base)).layers
+    for fields in layout.manifest(Digest(image.digest))["layers"]:
+        layer = descriptor_from_oci(fields, what="layer")
+        if layer.digest not in below:
+            unpack_layer(layout, layer, tmp_path, diff_id=None, max_bytes=4 << 30)
+    in_image, at_site = _contents(tmp_path / "opt" / "env"), _contents(_tree_of(image.lock))
+    assert len(in_image) > 1000
+    assert in_image == at_site
+
+
+def _tree_of(lock: str) -> Path:
+    """The environment that the site has made of a lock."""
+    for path in (cache_folder() / "site-cache" / "environments").glob("*/environment.json"):
+        if json.loads(path.read_bytes())["lock"] == lock:
+            return path.parent / "tree"
+    raise AssertionError(f"the site has no environment of {lock}")
+
+
+def _contents(tree: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(tree)): str(path.readlink()) if path.is_symlink() else digest_of_file(path)
+        for path in tree.rglob("*")
+        if path.is_symlink() or path.is_file()
+    }
 
 
 # -- 10: served --------------------------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ from insitu.wire.events import BatchReply
 from insitu.wire.keys import SigningKey
 from insitu.wire.sync import JoinReply, JoinRequest, SyncReply, SyncRequest
 from insitu.wire.tokens import issue_agent_token
+from insitu.wire.wheels import WheelsReply, WheelsRequest
 
 _MOST_OF_A_PROBLEM = 64 << 10  # bytes
 _RENEW_AFTER = timedelta(minutes=4)
@@ -108,6 +109,7 @@ class HubLink:
         """Download a blob and keep it only if it is what its digest says; goes on where an earlier try stopped.
 
         Raises:
+            UnreachableError: the transfer broke. What came is kept for the next try.
             IntegrityError: it isn't.
             UnreachableError: the hub hung up, twice without a byte between. What came is kept for the next try.
         """
@@ -144,6 +146,12 @@ class HubLink:
             if incoming.status >= httpx.codes.BAD_REQUEST and incoming.status != RANGE_BEYOND_THE_END:
                 raise _problem(incoming.status, read_all(incoming, _MOST_OF_A_PROBLEM))
             yield incoming
+
+    def ask_for_wheels(self, request: WheelsRequest) -> WheelsReply:
+        """How it stands with wheels of a lock at the hub. Waits up to `request.wait_s` there."""
+        timeout = httpx.Timeout(request.wait_s + CALL_S, connect=CONNECT_S)
+        body = request.model_dump_json().encode()
+        return WheelsReply.model_validate(self._call("POST", "/agent/v1/wheels", content=body, timeout=timeout))
 
     def send_release(self, envelope: Envelope) -> None:
         """Hand over a sealed release whose files the hub holds. Repeating it changes nothing."""

@@ -27,7 +27,7 @@ from insitu.agent.assignments import Assignments
 from insitu.agent.catalogue import data_cache, in_use
 from insitu.agent.console import Console
 from insitu.agent.deployments import Deployments
-from insitu.agent.environments import Environments
+from insitu.agent.environments import Environments, wheels_in
 from insitu.agent.folder import SiteFolder
 from insitu.agent.hub_link import HubLink
 from insitu.agent.inside import SCRATCH_BYTES
@@ -41,6 +41,7 @@ from insitu.agent.steward import Steward
 from insitu.agent.store import Store
 from insitu.agent.stores.credentials import store_environment
 from insitu.agent.sync import HubConversation
+from insitu.agent.wheels import WheelsOfHub
 from insitu.domain.digests import Digest, parse_digest
 from insitu.domain.errors import ConflictError, InsituError
 from insitu.images.base import UnpackedBase, unpack_base
@@ -196,7 +197,13 @@ def build_site(
             cache=cache,
             data=_data_cache(folder, store, policy),
             environment=environment or {},
-            environments=Environments(cache, base, index_url=settings.index_url, offline=settings.offline),
+            environments=Environments(
+                cache,
+                base,
+                wheels=WheelsOfHub(link, wheels_in(cache)),
+                index_url=settings.index_url,
+                offline=settings.offline,
+            ),
             now=lambda: store.floor_clock(datetime.now(UTC)),
         )
     finally:

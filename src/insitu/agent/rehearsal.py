@@ -15,6 +15,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,19 +31,24 @@ from insitu.agent.main import build_site
 from insitu.agent.settings import AgentSettings, save_settings
 from insitu.agent.site import Site
 from insitu.domain.digests import Digest
-from insitu.domain.errors import InvalidInputError, NotFoundError, UnavailableError
+from insitu.domain.errors import InvalidInputError, NotFoundError, UnavailableError, UnreachableError
 from insitu.domain.jobs import JobState
 from insitu.gate.channels.hints import KeptLine, read_kept
 from insitu.images.base import UnpackedBase, build_base, unpack_base
 from insitu.images.layout import OciLayout
+from insitu.images.locks import parse_lock
+from insitu.images.wheel_download import WheelDownload, WheelSource
+from insitu.images.wheel_store import WheelStore
 from insitu.wire.envelopes import Envelope
 from insitu.wire.events import EventBatch
 from insitu.wire.keys import SigningKey
+from insitu.wire.wheels import WheelsReply, WheelsRequest
 
 _JOB = "j-rehearsal"
 _LEAVES = ("batch", "file", "card")
 _LOOK_S = 0.5  # between two looks at where it stands
 _SAID_BYTES = 4000
+_DOWNLOADS = 6  # at once
 
 Progress = Callable[[str], None]
 
@@ -112,11 +118,11 @@ class Rehearsed:
 
 
 class _RehearsalLink(HubLink):
-    """Hands out the job's blobs, and keeps what would have been sent."""
+    """Hands out the job's blobs and the packages of its lock, and keeps what would have been sent."""
 
-    def __init__(self, blobs: Mapping[str, bytes]) -> None:
+    def __init__(self, blobs: Mapping[str, bytes], wheels: WheelStore, source: WheelSource) -> None:
         # Nothing of the real link is made: there is no hub, and no connection could be opened by mistake.
-        self._blobs = blobs
+        self._blobs, self._wheels, self._source = blobs, wheels, source
         self.events: dict[int, dict[str, Any]] = {}
 
     def close(self) -> None: ...
@@ -126,7 +132,27 @@ class _RehearsalLink(HubLink):
         self.events |= {event.seq: event.model_dump(mode="json") for event in events}
         return events[-1].seq
 
+    def ask_for_wheels(self, request: WheelsRequest) -> WheelsReply:
+        """One's own lock, on one's own machine: what a hub would fetch, the desk fetches."""
+        packages = parse_lock(self._blobs[request.lock]).packages
+        named = {wheel.sha256: wheel for package in packages for wheel in package.wheels}
+        download = WheelDownload(self._source)
+        try:
+            with ThreadPoolExecutor(_DOWNLOADS) as pool:
+                list(pool.map(lambda sha256: download.fetch(named[sha256], self._wheels), request.wanted))
+        except UnreachableError as exc:  # of a hub that is away one would wait for its return
+            raise UnavailableError(exc.what, code=exc.code, why=exc.why, hint=exc.hint) from exc
+        finally:
+            download.close()
+        return WheelsReply(here=request.wanted)
+
     def fetch_blob(self, digest: Digest, target: Path) -> None:
+        wheel = self._wheels.by_sha256(digest.removeprefix("sha256:"))
+        if wheel is not None:
+            work = target.with_name(f".{target.name}.part")
+            shutil.copyfile(wheel, work)
+            work.replace(target)
+            return
         if digest not in self._blobs:
             raise NotFoundError(f"the job names a blob that did not come with it: {digest}", code="no-blob")
         target.write_bytes(self._blobs[digest])
@@ -190,7 +216,6 @@ def _site(
             base_layout=str(desk.base_layout.absolute()),
             cache=str((desk.cache / "rehearsals").absolute()),
             sandbox=desk.sandbox,  # type: ignore[arg-type] - the settings refuse any other word
-            index_url=desk.index_url,
             warm=0,
         )
         gate_gid = settings.gate_gid if os.geteuid() == 0 else None
@@ -199,7 +224,8 @@ def _site(
         folder.policy.write_text(policy)
         save_settings(folder, settings)
         _add(folder, data, root / "mock", gate_gid)
-        link = _RehearsalLink(blobs)
+        source = WheelSource(index_url=desk.index_url or "", hosts=None)
+        link = _RehearsalLink(blobs, WheelStore(desk.cache / "wheels"), source)
         with build_site(folder, settings, link=link) as site:
             yield site, link
     finally:

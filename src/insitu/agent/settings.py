@@ -33,8 +33,8 @@ class AgentSettings(BaseModel):
     data_cache: ByteCount | None = None  # most bytes of datasets kept here for jobs; none: half of the disk
     index_memory: ByteCount = 256 << 20  # that indexing a dataset may take; more makes it quicker where data is larger
     first_uid: int = Field(default=210_000, ge=1000)  # host uids from here on are given to jobs and gates
-    index_url: str | None = None  # where wheels come from; hashes are checked whatever it serves
-    offline: bool = False  # true: wheels from the cache only
+    index_url: str | None = None  # where wheels come from; none: the hub. Hashes are checked whatever it serves
+    offline: bool = False  # true: wheels from the site's cache only
     warm: int = Field(default=1, ge=0, le=16)  # sandboxes and gates kept ready; each costs about 30 MB
     serve_host: str = "127.0.0.1"  # address that deployments listen on
     wait_s: float = Field(default=25.0, gt=0, le=60)  # length of one long poll

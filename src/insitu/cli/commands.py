@@ -51,6 +51,9 @@ _COMMON: Mapping[str, tuple[Any, Any]] = {
 }
 
 
+_FORMAT_BY_LONG_NAME = Annotated[Format, typer.Option("--output", help="How to print.", rich_help_panel=_PANEL)]
+
+
 def with_common_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` with the options that all commands have, taken care of before it is called."""
     signature = inspect.signature(function, eval_str=True)
@@ -73,11 +76,19 @@ def with_common_options(function: Callable[..., Any]) -> Callable[..., Any]:
         inspect.Parameter(name, keyword, default=default, annotation=annotation)
         for name, (annotation, default) in _COMMON.items()
     ]
+    if _claims_o(signature):  # it writes a file, and -o means that one
+        added = [one.replace(annotation=_FORMAT_BY_LONG_NAME) if one.name == "said_format" else one for one in added]
     own = [parameter.replace(kind=keyword) for parameter in signature.parameters.values()]
     parameters = [*own, *added]
     run.__signature__ = signature.replace(parameters=parameters)  # pyright: ignore[reportAttributeAccessIssue]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def _claims_o(signature: inspect.Signature) -> bool:
+    notes = [note for one in signature.parameters.values() for note in getattr(one.annotation, "__metadata__", ())]
+    # Typer takes the first name of an annotated option for its default until it has looked closer.
+    return any("-o" in (getattr(note, "default", None), *(getattr(note, "param_decls", None) or ())) for note in notes)
 
 
 def group(help_: str) -> typer.Typer:
@@ -122,6 +133,7 @@ ROOT: Mapping[str, Entry] = {
     "doctor": Entry("doctor", "Check this machine, the login and the hub.", _START),
     "run": Entry("run", "Sign a job, say what may leave, and submit it.", _WORK),
     "job": Entry("job", "Jobs: list, show, logs, cancel, wait, schema.", _WORK),
+    "env": Entry("env", "Packages for places without internet: export, import.", _WORK),
     "data": Entry("data", "Datasets: what sites offer, and how a steward adds one.", _WORK),
     "model": Entry("model", "Registered models: list, show, tag, alias.", _WORK),
     "image": Entry("image", "OCI images of models: build, list, show.", _SERVE),

@@ -57,7 +57,21 @@ def start(
     ] = None,
     base_layout: Annotated[Path | None, typer.Option("--base-layout", help="OCI layout that holds the bases.")] = None,
     cache: Annotated[Path | None, typer.Option("--cache", help="Folder for packages; by default in the hub's.")] = None,
-    index_url: Annotated[str, typer.Option("--index-url", help="Where packages come from.")] = "",
+    wheel_store: Annotated[
+        Path | None, typer.Option("--wheel-store", help="Folder of wheels by hash; by default in the hub's.")
+    ] = None,
+    index_url: Annotated[
+        str,
+        typer.Option(
+            "--index-url",
+            help="Where packages come from; with a password: in INSITU_HUB_INDEX_URL.",
+            show_default=False,
+        ),
+    ] = "",
+    package_hosts: Annotated[
+        list[str] | None,
+        typer.Option("--package-host", help="A host beside PyPI's that locks may name.", metavar="HOST"),
+    ] = None,
     tls_certificate: Annotated[Path | None, typer.Option("--tls-certificate", help="PEM, with its chain.")] = None,
     tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM, mode 0600.")] = None,
     log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")] = "warning",
@@ -68,7 +82,9 @@ def start(
 
     settings = HubSettings(
         data=data.absolute(),
-        database_url=_database_url(database),
+        database_url=_without_password(
+            database, "--database", "INSITU_HUB_DATABASE_URL", or_else=", or the password into ~/.pgpass"
+        ),
         host=host,
         port=port,
         public_url=public_url,
@@ -76,7 +92,9 @@ def start(
         registry_auth=registry_auth,
         base_layout=base_layout.absolute() if base_layout else None,
         cache=cache.absolute() if cache else None,
-        index_url=index_url,
+        wheel_store=wheel_store.absolute() if wheel_store else None,
+        index_url=_without_password(index_url, "--index-url", "INSITU_HUB_INDEX_URL"),
+        package_hosts=tuple(package_hosts or ()),
         tls_certificate=tls_certificate,
         tls_key=tls_key,
         log_level=log_level,
@@ -84,7 +102,7 @@ def start(
     serve(settings, on_ready=_say_ready)
 
 
-def _database_url(given: str) -> str:
+def _without_password(given: str, option: str, variable: str, *, or_else: str = "") -> str:
     """What was given, or the environment's.
 
     Raises:
@@ -92,11 +110,11 @@ def _database_url(given: str) -> str:
     """
     if given and urlsplit(given).password:
         raise InvalidInputError(
-            "--database holds a password, and arguments can be read by everybody on this machine",
+            f"{option} holds a password, and arguments can be read by everybody on this machine",
             code="secret-in-argument",
-            hint="put the URL into INSITU_HUB_DATABASE_URL, or the password into ~/.pgpass",
+            hint=f"put the URL into {variable}{or_else}",
         )
-    return given or os.environ.get("INSITU_HUB_DATABASE_URL", "")
+    return given or os.environ.get(variable, "")
 
 
 def _say_ready(ready: Ready) -> None:

@@ -134,6 +134,7 @@ def _plan(prepared: PreparedJob, client: Client) -> dict[str, Any]:
         "name": job.display_name,
         "command": command_line(job),
         "sites": list(prepared.sites),
+        "left_out": {site: error.as_dict() for site, error in prepared.left_out.items()},
         "code": prepared.code,
         "targets": [target.model_dump() for target in prepared.targets],
         "datasets": [pin.model_dump() for pin in prepared.pins],
@@ -165,7 +166,8 @@ def _describe(prepared: PreparedJob, client: Client) -> list[RenderableType]:
                 "runs": command_line(job),
                 "at": where if wanted is None else Text.assemble(where, (f"  (asked for: {wanted})", "dim")),
                 "code": short(prepared.code),
-                "packages": ", ".join(f"{short(one.lock)} for Python {one.python}" for one in prepared.targets),
+                "not at": "; ".join(f"{site}: {error.what}" for site, error in prepared.left_out.items()),
+                "packages": ", ".join(_packages(prepared)),
                 "data": ", ".join(data) or "none",
                 "purpose": job.tags.get("purpose", ""),
                 "limits": f"{job.resources.cpus:g} processors, {format_bytes(job.resources.memory)}, "
@@ -182,6 +184,10 @@ def _describe(prepared: PreparedJob, client: Client) -> list[RenderableType]:
             }
         ),
     ]
+
+
+def _packages(prepared: PreparedJob) -> list[str]:
+    return [f"{short(one.lock)} for Python {one.python} on {one.platform}" for one in prepared.targets]
 
 
 app = single(run)

@@ -30,6 +30,7 @@ class Permission(StrEnum):
     BUILD = "build images"
     DEPLOY = "deploy"
     KEEP_TOKENS = "create and revoke tokens"
+    KEEP_WHEELS = "bring packages to the hub"
 
 
 _EVERYBODY = frozenset({Permission.LOOK})

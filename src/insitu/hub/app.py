@@ -12,7 +12,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from insitu.domain.errors import AuthenticationError
 from insitu.hub.actions.people import authenticate
-from insitu.hub.api import agents, blobs, deployments, errors, images, jobs, models, service, sites, streams, tokens
+from insitu.hub.api import (
+    agents,
+    blobs,
+    deployments,
+    errors,
+    images,
+    jobs,
+    models,
+    service,
+    sites,
+    streams,
+    tokens,
+    wheels,
+)
 from insitu.hub.bell import Bell
 from insitu.hub.blobs import Blobs
 from insitu.hub.loops import build_images, notice_sites, place_jobs, write_mlflow
@@ -22,7 +35,10 @@ from insitu.hub.opening import OpenedFolder, open_folder
 from insitu.hub.parts import Clock, Parts
 from insitu.hub.settings import HubSettings
 from insitu.hub.tracking import Tracking, TrackingSettings
+from insitu.hub.wheels import Wheels
 from insitu.images.layout import OciLayout
+from insitu.images.wheel_download import PYPI_HOSTS, WheelSource
+from insitu.images.wheel_store import WheelStore
 from insitu.wire.people import Role
 
 _THREADS = 64  # for endpoints, which wait for the database more than they compute
@@ -43,11 +59,13 @@ def build_app(
     """
     bell = Bell()
     opened = open_folder(settings, announce=bell.ring, clock=clock)
+    files = Blobs(settings.blobs, settings.uploads, max_bytes=settings.max_blob_bytes)
     parts = Parts(
         settings=settings,
         store=opened.store,
         bell=bell,
-        blobs=Blobs(settings.blobs, settings.uploads, max_bytes=settings.max_blob_bytes),
+        blobs=files,
+        wheels=Wheels(WheelStore(settings.wheels), _wheel_source(settings), files),
         images=OciLayout(settings.images),
         key=opened.key,
         tracking=tracking(_tracking_settings(settings)),
@@ -66,7 +84,7 @@ def build_app(
     app.state.parts = parts
     # Before the routers: the first match wins, and these are the hot ones.
     app.router.routes.extend([*agents.PLAIN_ROUTES, *streams.PLAIN_ROUTES])
-    for module in (service, tokens, sites, jobs, models, images, deployments, blobs, agents):
+    for module in (service, tokens, sites, jobs, models, images, deployments, blobs, wheels, agents):
         app.include_router(module.router)
     app.mount("/mlflow", mlflow_app(parts.tracking, _mlflow_visitors(parts)))
     errors.install(app)
@@ -94,6 +112,16 @@ class _LastResort:
             if begun:
                 raise
             await errors.unforeseen(exc)(scope, receive, send)
+
+
+def _wheel_source(settings: HubSettings) -> WheelSource:
+    hosts = PYPI_HOSTS | frozenset(host.lower() for host in settings.package_hosts)
+    # An index of the hub's own may keep its files elsewhere: whoever runs the hub named it, and nobody else.
+    return WheelSource(
+        index_url=settings.index_url,
+        hosts=None if settings.index_url else hosts,
+        max_bytes=settings.max_blob_bytes,
+    )
 
 
 def _tracking_settings(settings: HubSettings) -> TrackingSettings:
@@ -133,6 +161,7 @@ def _lifespan(parts: Parts, opened: OpenedFolder):  # noqa: ANN202 - FastAPI's t
             # While MLflow is being imported there is nothing of it to close, and waiting for it would take seconds.
             if parts.tracking.ready:
                 parts.tracking.close()
+            parts.wheels.close()
             opened.close()
 
     return lifespan

@@ -172,7 +172,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         registry_auth=given.registry_auth,
         base_layout=given.base_layout,
         cache=given.cache,
-        index_url=given.index_url,
+        wheel_store=given.wheel_store,
+        index_url=given.index_url or os.environ.get("INSITU_HUB_INDEX_URL", ""),
+        package_hosts=tuple(given.package_host),
         log_level=given.log_level,
     )
 
@@ -201,7 +203,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--registry-auth", type=Path, help="file with user:password, mode 0600")
     parser.add_argument("--base-layout", type=Path, help="OCI layout that holds the bases")
     parser.add_argument("--cache", type=Path, help="folder of packages and compiled files; may be shared")
+    parser.add_argument("--wheel-store", type=Path, help="folder of wheels by hash; may be shared")
     parser.add_argument("--index-url", default="", help="where wheels come from, instead of the lock's addresses")
+    parser.add_argument("--package-host", action="append", default=[], help="that a lock's addresses may name")
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     parser.add_argument("--ready-fd", type=int, help="file descriptor that gets one JSON line when the hub answers")
     return parser

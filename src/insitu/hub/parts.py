@@ -11,6 +11,7 @@ from insitu.hub.blobs import Blobs
 from insitu.hub.settings import HubSettings
 from insitu.hub.store.session import Store
 from insitu.hub.tracking import Tracking
+from insitu.hub.wheels import Wheels
 from insitu.images.layout import OciLayout
 from insitu.wire.keys import SigningKey
 
@@ -23,6 +24,7 @@ class Parts:
     store: Store
     bell: Bell
     blobs: Blobs
+    wheels: Wheels
     images: OciLayout
     key: SigningKey
     tracking: Tracking

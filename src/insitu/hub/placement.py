@@ -85,7 +85,7 @@ def _place_one(job: WaitingJob, sites: list[SiteRoom]) -> Placed | Waits:
             job,
             QueueReason.NO_SITE_HAS_BASE,
             f"{names} offers none of the bases that the job was locked for",
-            "submit it again: the client locks for the bases that the sites offer now",
+            "submit it again: the client locks for the bases that the sites offer now, where the packages have wheels",
         )
     online = [site for site in based if site.online]
     if not online:

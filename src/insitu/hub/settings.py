@@ -26,9 +26,11 @@ class HubSettings:
     registry_auth: Path | None = None  # a file with `user:password`, mode 0600
     base_layout: Path | None = None  # an OCI layout that holds the bases; None: `<data>/bases`
     cache: Path | None = None  # of packages and compiled files; None: `<data>/cache`. May be shared with others
-    index_url: str = (
-        ""  # where wheels come from, instead of the lock's addresses; hashes are checked whatever it serves
-    )
+    wheel_store: Path | None = None  # of wheels by hash; None: `<data>/wheels`. May be shared with other hubs
+    index_url: str = field(
+        default="", repr=False
+    )  # where wheels come from, instead of the lock's addresses; hashes are checked whatever it serves
+    package_hosts: tuple[str, ...] = ()  # that a lock's addresses may name beside PyPI's own
     log_level: str = "info"
 
     away_after: timedelta = timedelta(seconds=45)  # silence after which a site counts as out of reach
@@ -72,6 +74,10 @@ class HubSettings:
     @property
     def packages(self) -> Path:
         return self.cache or self.data / "cache"
+
+    @property
+    def wheels(self) -> Path:
+        return self.wheel_store or self.data / "wheels"
 
     @property
     def admin_token_file(self) -> Path:

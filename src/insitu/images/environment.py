@@ -39,7 +39,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from insitu.domain.digests import Digest, digest_of
-from insitu.domain.errors import InvalidInputError, UnavailableError
+from insitu.domain.errors import UnavailableError
 from insitu.domain.images import Lock
 from insitu.images.base import find_interpreter
 from insitu.images.bytecode import add_bytecode, compilers, installed_folders
@@ -52,8 +52,17 @@ from insitu.images.locks import (
     uv_platform,
     uv_settings,
 )
+from insitu.images.wheel_choice import chosen_wheels
 
-__all__ = ["Environment", "IndexSettings", "environment_key", "lock_requirements", "materialise", "parse_lock"]
+__all__ = [
+    "Environment",
+    "IndexSettings",
+    "environment_key",
+    "find_environment",
+    "lock_requirements",
+    "materialise",
+    "parse_lock",
+]
 
 MOUNTED_AT = "/opt/env"
 _FORMAT = 1  # changes whenever the same lock would give other bytes
@@ -80,6 +89,13 @@ def environment_key(lock: Digest, base: str, platform: str, python: str) -> str:
     """The name of the environment that these give. 64 hex digits."""
     document = {"base": base, "format": _FORMAT, "lock": lock, "platform": platform, "python": python}
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def find_environment(
+    lock: Digest, target: Path, *, python_version: str, platform: str, base_digest: str
+) -> Environment | None:
+    """The environment below `target` if it is whole already: a lookup."""
+    return _ready(target / environment_key(lock, base_digest, platform, python_version))
 
 
 def materialise(
@@ -186,7 +202,7 @@ class _Maker:
                 source.write_bytes(self.lock_bytes)
             else:
                 source = Path(folder) / "requirements.txt"
-                source.write_text(_as_requirements(self.lock), encoding="utf-8")
+                source.write_text(self._as_requirements(), encoding="utf-8")
             command = [str(find_uv()), "pip", "sync", str(source), *settings, "--target", str(self.site_packages)]
             command += ["--python", sys.executable, "--python-version", self.python]
             command += ["--python-platform", uv_platform(self.platform), "--cache-dir", str(self.cache_dir / "uv")]
@@ -198,6 +214,11 @@ class _Maker:
                 done = subprocess.run(command, capture_output=True, check=False)
         if done.returncode != 0:
             raise uv_error("the environment's packages could not be installed", done.stderr)
+
+    def _as_requirements(self) -> str:
+        """What is wanted here, each by the one wheel that every place like this one takes."""
+        chosen = chosen_wheels(self.lock, python=self.python, platform=self.platform)
+        return "".join(f"{package.name}=={package.version} --hash=sha256:{wheel.sha256}\n" for package, wheel in chosen)
 
     def finish(self, rootfs: Path | None, base: str) -> str:
         """Make the tree relocatable and read-only; returns which Python compiled."""
@@ -215,17 +236,6 @@ class _Maker:
         )
         _make_read_only(self.site_packages)
         return compiler.name
-
-
-def _as_requirements(lock: Lock) -> str:
-    lines: list[str] = []
-    for package in lock.packages:
-        if ";" in package.marker or "\n" in package.marker:
-            raise InvalidInputError(f"the lock's marker for {package.name} can't be read")
-        marker = f" ; {package.marker}" if package.marker else ""
-        hashes = " ".join(f"--hash=sha256:{wheel.sha256}" for wheel in package.wheels)
-        lines.append(f"{package.name}=={package.version}{marker} {hashes}\n")
-    return "".join(lines)
 
 
 def _add_interpreter(tree: Path, interpreter: str, python: str) -> None:

@@ -17,7 +17,7 @@ import re
 import subprocess
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -33,6 +33,7 @@ from insitu.domain.images import Lock, LockedPackage, LockedWheel
 _MAX_LOCK_BYTES = 8 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+_WHEEL_NAME = re.compile(r"[A-Za-z0-9_.+!]+(?:-[A-Za-z0-9_.+!]+){4,5}\.whl")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 
 UV_PLATFORMS: Mapping[str, str] = {
@@ -64,8 +65,11 @@ def find_uv() -> Path:
         raise UnavailableError("uv is not installed", why=str(error), hint="pip install uv") from error
 
 
-def parse_lock(raw: bytes) -> Lock:
+def parse_lock(raw: bytes, *, only: Callable[[str, str], bool] = lambda _marker, _name: True) -> Lock:
     """Read a pylock.toml, and refuse what can't be installed by hash alone.
+
+    Args:
+        only: whether a package with this marker and name is looked at; the others may be anything.
 
     Raises:
         InvalidInputError: it isn't a lock, or a package in it has no wheel with a sha256.
@@ -82,11 +86,17 @@ def parse_lock(raw: bytes) -> Lock:
     entries = document.get("packages", [])
     if not isinstance(entries, list):
         raise InvalidInputError("the lock's packages are not a list", hint=_MAKE_ONE)
-    packages = tuple(_package(entry) for entry in cast("list[object]", entries))
+    wanted = [entry for entry in cast("list[object]", entries) if only(*_marker_and_name(entry))]
+    packages = tuple(_package(entry) for entry in wanted)
     return Lock(digest_of(raw), packages, str(document.get("requires-python", "")))
 
 
 _MAKE_ONE = "make it with `uv pip compile requirements.txt --format pylock.toml --generate-hashes --only-binary :all:`"
+
+
+def is_wheel_filename(name: str) -> bool:
+    """Whether a file of this name is a wheel by its form: it names a file, and never a folder or another place."""
+    return len(name) <= 255 and _WHEEL_NAME.fullmatch(name) is not None
 
 
 def lock_requirements(
@@ -130,6 +140,20 @@ def lock_requirements(
     return done.stdout
 
 
+def export_uv_lock(folder: Path) -> bytes:
+    """A project's uv.lock as a pylock.toml: its dependencies, without itself and without what is for developing it.
+
+    Raises:
+        InvalidInputError: uv can't read it.
+    """
+    command = [str(find_uv()), "export", "--directory", str(folder), "--frozen", "--format", "pylock.toml"]
+    command += ["--no-emit-project", "--no-dev", "--no-header", "--quiet", "--no-progress", "--no-python-downloads"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode != 0:
+        raise uv_error("the project's uv.lock can't be read", done.stderr)
+    return done.stdout
+
+
 def uv_platform(platform: str) -> str:
     """uv's name of one of our platforms.
 
@@ -161,11 +185,23 @@ def uv_error(what: str, stderr: bytes) -> InvalidInputError | UnreachableError:
     text = _without_secrets(re.sub(r"\x1b\[[0-9;]*m", "", stderr.decode(errors="replace"))).strip()
     lines = [line.strip(" │├╰─▶×\t") for line in text.splitlines() if not line.startswith(("warning:", "hint:"))]
     why = " ".join(line for line in lines if line)[:2000]
-    away = ("error sending request", "dns error", "connection refused", "timed out", "network was disabled")
+    away = (
+        "error sending request",
+        "dns error",
+        "connection refused",
+        "timed out",
+        "network was disabled",
+        "request failed after",
+    )
     if any(sign in why.lower() for sign in away):
         hint = "check the index's address and the network, or give a mirror that this machine reaches"
         return UnreachableError(what, code="index-unreachable", why=why, hint=hint)
     return InvalidInputError(what, code="environment", why=why, hint="only wheels are used; see which one is named")
+
+
+def _marker_and_name(entry: object) -> tuple[str, str]:
+    fields = cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
+    return str(fields.get("marker", "")), str(fields.get("name", ""))[:80]
 
 
 def _package(entry: object) -> LockedPackage:
@@ -199,7 +235,7 @@ def _wheel(package: str, fields: dict[str, Any]) -> LockedWheel:
     url = str(fields.get("url", ""))
     place = str(fields.get("name") or fields.get("path") or unquote(urlsplit(url).path))
     filename = PurePosixPath(place).name
-    if not filename.endswith(".whl") or filename.count("-") < 4:
+    if not is_wheel_filename(filename):
         raise InvalidInputError(
             f"{package} is locked to {filename[:120]!r}, which is not a wheel", code="environment", rule="wheels-only"
         )

@@ -27,6 +27,7 @@ from pydantic import BaseModel
 from insitu.domain.digests import Digest
 from insitu.domain.errors import InvalidInputError, NotFoundError, UnavailableError, UnreachableError
 from insitu.domain.jobs import JobState, is_final
+from insitu.sdk.bundles import BroughtWheels, bring_bundle
 from insitu.sdk.config import Login, UserFolders, load_login, load_or_make_key
 from insitu.sdk.submit import PreparedJob, prepare_job
 from insitu.sdk.transport import MissingBlobsError, Transport
@@ -251,6 +252,15 @@ class Client:
             if digest not in blobs:
                 raise InvalidInputError(f"the hub asks for {digest}, which is not part of this job", code="odd-blob")
             self._http.call("PUT", f"/api/v1/blobs/{_part(digest)}", content=blobs[digest])
+
+    def bring_wheels(self, bundle: str | Path, *, progress: Callable[[str], None] = lambda _: None) -> BroughtWheels:
+        """Take a bundle to the hub; as an admin. Wheels that the hub has already are not sent.
+
+        Raises:
+            InvalidInputError: it is no whole bundle.
+            InsituError: what the hub said, e.g. that a wheel is damaged. Those before it are there.
+        """
+        return bring_bundle(self._http, Path(bundle), progress)
 
     def jobs(self, *, state: str = "", limit: int = 100) -> list[JobView]:
         query = f"?limit={limit}" + (f"&state={state}" if state else "")

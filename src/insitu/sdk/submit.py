@@ -6,15 +6,15 @@ datasets and bases by the digests that sites offer now, and signs the whole.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from insitu.domain.digests import Digest, digest_of
-from insitu.domain.errors import InvalidInputError, UnavailableError
-from insitu.images.locks import IndexSettings, lock_requirements, parse_lock
+from insitu.domain.errors import InsituError, InvalidInputError, UnavailableError
+from insitu.sdk.environment_files import Locker
+from insitu.sdk.places import Place
 from insitu.sdk.snapshot import snapshot
 from insitu.wire.envelopes import Envelope
 from insitu.wire.job_file import JobFile, Labels, load_job_file
@@ -36,6 +36,8 @@ class PreparedJob:
     blobs: Mapping[str, bytes] = field(repr=False)
     sites: tuple[str, ...] = ()
     """Sites that could run it as things are."""
+    left_out: Mapping[str, InsituError] = field(default_factory=dict[str, InsituError])
+    """Sites that could, had its packages wheels for them; and what is lacking."""
 
     def sign(self, *, submitter: str, key: SigningKey, now: datetime) -> Envelope:
         return sign_job(
@@ -70,32 +72,60 @@ def prepare_job(
     except OSError as exc:
         raise InvalidInputError(f"{path} can't be read", code="job-file", why=exc.strerror or "") from exc
     job = load_job_file(text, changes=changes)
-    pins = tuple(_pin(name, given.name, given.version, datasets) for name, given in job.datasets.items())
+    pins = _pins(job, datasets)
     candidates = [site for site in sites if site.bases and _fits(job, site, pins, datasets)]
-    bases = {(base.digest, base.python, base.platform) for site in (candidates or sites) for base in site.bases}
-    if not bases:
-        raise UnavailableError(
-            "no site has joined this hub, so there is nothing to lock the environment for",
-            code="no-site",
-            hint="a steward joins one with `insitu site create` and `insitu agent init`",
-        )
+    bases = _bases(candidates or sites)
     folder = (path.parent / job.code).resolve()
     progress("reading the code folder")
     code = snapshot(folder, without=path)
     blobs: dict[str, bytes] = {digest_of(code): code}
     targets: list[Target] = []
+    locks, failed = _locks(job, folder, bases, Locker(cache, index_url, progress))
     for base, python, platform in sorted(bases):
-        lock = _lock(job, folder, python, platform, cache, index_url, progress)
-        blobs[digest_of(lock)] = lock
-        targets.append(Target(base=base, python=python, platform=platform, lock=digest_of(lock)))
+        lock = locks.get(Place(python, platform))
+        if lock is not None:
+            blobs[digest_of(lock)] = lock
+            targets.append(Target(base=base, python=python, platform=platform, lock=digest_of(lock)))
+    locked = {target.base for target in targets}
     return PreparedJob(
         job=job,
         code=digest_of(code),
         targets=tuple(targets),
         pins=pins,
         blobs=blobs,
-        sites=tuple(site.name for site in candidates),
+        sites=tuple(site.name for site in candidates if any(base.digest in locked for base in site.bases)),
+        left_out={
+            site.name: failed[Place(site.bases[0].python, site.bases[0].platform)]
+            for site in candidates
+            if not any(base.digest in locked for base in site.bases)
+        },
     )
+
+
+def places_for(job: JobFile, sites: Sequence[SiteView], datasets: Sequence[DatasetView]) -> list[Place]:
+    """The kinds of place that a job would be locked for.
+
+    Raises:
+        UnavailableError: no site has joined.
+    """
+    pins = _pins(job, datasets)
+    candidates = [site for site in sites if site.bases and _fits(job, site, pins, datasets)]
+    return sorted({Place(python, platform) for _, python, platform in _bases(candidates or sites)}, key=str)
+
+
+def _bases(sites: Sequence[SiteView]) -> set[tuple[str, str, str]]:
+    bases = {(base.digest, base.python, base.platform) for site in sites for base in site.bases}
+    if not bases:
+        raise UnavailableError(
+            "no site has joined this hub, so there is nothing to lock the environment for",
+            code="no-site",
+            hint="a steward joins one with `insitu site create` and `insitu agent init`",
+        )
+    return bases
+
+
+def _pins(job: JobFile, datasets: Sequence[DatasetView]) -> tuple[DatasetPin, ...]:
+    return tuple(_pin(name, given.name, given.version, datasets) for name, given in job.datasets.items())
 
 
 def _pin(input_name: str, name: str, version: int | None, datasets: Sequence[DatasetView]) -> DatasetPin:
@@ -120,26 +150,21 @@ def _fits(job: JobFile, site: SiteView, pins: Sequence[DatasetPin], datasets: Se
     return all((pin.name, pin.version) in offered for pin in pins)
 
 
-def _lock(
-    job: JobFile, folder: Path, python: str, platform: str, cache: Path, index_url: str | None, progress: Progress
-) -> bytes:
-    path = folder / job.environment.path
-    try:
-        text = path.read_text()
-    except OSError as exc:
-        raise InvalidInputError(
-            f"the environment file {path} can't be read", code="environment-file", why=exc.strerror or ""
-        ) from exc
-    if job.environment.pylock is not None:
-        parse_lock(text.encode())
-        return text.encode()
-    key = hashlib.sha256("\n".join([text, python, platform, index_url or ""]).encode()).hexdigest()
-    kept = cache / "locks" / f"{key}.toml"
-    if kept.exists():
-        return kept.read_bytes()
-    progress(f"locking {job.environment.path} for Python {python} on {platform}")
-    index = IndexSettings(index_url=index_url) if index_url else None
-    lock = lock_requirements(text, python=python, platform=platform, folder=folder, index=index)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_bytes(lock)
-    return lock
+def _locks(
+    job: JobFile, folder: Path, bases: Iterable[tuple[str, str, str]], locker: Locker
+) -> tuple[dict[Place, bytes], dict[Place, InsituError]]:
+    """A lock for each kind of place, and why there is none for the others.
+
+    Raises:
+        InvalidInputError: there is none at all; the error is the first place's.
+    """
+    locks: dict[Place, bytes] = {}
+    failed: dict[Place, InsituError] = {}
+    for place in sorted({Place(python, platform) for _, python, platform in bases}, key=str):
+        try:
+            locks[place] = locker.lock(job.environment, folder, place)
+        except InvalidInputError as error:
+            failed[place] = error
+    if not locks:
+        raise next(iter(failed.values()))
+    return locks, failed

@@ -46,21 +46,34 @@ GATE_ADDRESS = f"http://127.0.0.1:{GATE_PORT}"
 
 
 class Environment(_Strict):
-    """Which packages the job needs: exactly one of the two, a path inside `code`."""
+    """Which packages the job needs: exactly one of these. All but `image` are paths inside `code`."""
 
-    requirements: str | None = None
-    pylock: str | None = None
+    requirements: str | None = Field(default=None, description="a requirements.txt")
+    pylock: str | None = Field(default=None, description="a pylock.toml, as PEP 751 says")
+    pyproject: str | None = Field(default=None, description="a pyproject.toml with a uv.lock beside it")
+    conda: str | None = Field(default=None, description="a conda.yaml whose packages are on PyPI")
+    script: str | None = Field(default=None, description="a script with an inline block, as PEP 723 says")
+    image: str | None = Field(default=None, description="an OCI image by digest")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Environment:
-        if (self.requirements is None) == (self.pylock is None):
-            message = "give either 'requirements' or 'pylock'"
+        if len(self._given) != 1:
+            message = f"give exactly one of {', '.join(type(self).model_fields)}"
             raise ValueError(message)
         return self
 
     @property
+    def _given(self) -> dict[str, str]:
+        return {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
+
+    @property
+    def form(self) -> str:
+        """Which of them it is."""
+        return next(iter(self._given))
+
+    @property
     def path(self) -> str:
-        return self.requirements or self.pylock or ""
+        return next(iter(self._given.values()))
 
 
 class DatasetInput(_Strict):
@@ -193,6 +206,14 @@ def parse_job_document(document: Mapping[str, Any]) -> JobFile:
                 raise InvalidInputError(
                     "only an output of type mlflow_model or custom_model can be registered", code="job-file"
                 )
+    if job.environment.image is not None:
+        raise InvalidInputError(
+            "a job in an image of its own can't be run by this version",
+            code="environment-image",
+            why="sandboxes stand on the bases that a site's policy lists, and packages come by their hashes",
+            hint="name the packages instead, e.g. `environment: {requirements: requirements.txt}`; for another root "
+            "file system a steward adds a base",
+        )
     _check_references(job)
     return job
 

@@ -17,6 +17,7 @@ EXPECTED = {
     Permission.BUILD: {Role.ML_ENGINEER, Role.ADMIN},
     Permission.DEPLOY: {Role.ML_ENGINEER, Role.ADMIN},
     Permission.KEEP_TOKENS: {Role.ADMIN},
+    Permission.KEEP_WHEELS: {Role.ADMIN},
 }
 
 

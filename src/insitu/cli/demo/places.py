@@ -53,7 +53,7 @@ class Places:
 
     @property
     def packages(self) -> Path:
-        return self.cache / "demo"  # the agent's cache; its folder `uv` serves the hub too
+        return self.cache / "demo"  # the agent's cache; its folders `uv` and `wheels` serve the hub too
 
 
 def make_places(given: Path | None, cache: Path) -> Places:

@@ -62,6 +62,7 @@ class Stage:
         self.registry = self.processes.start_registry(self.places.root)
         argv = [*insitu(), "hub", "start", "--json", "--port", "0", "--data", str(self.places.hub)]
         argv += ["--base-layout", str(self.places.base_layout), "--cache", str(self.places.packages / "uv")]
+        argv += ["--wheel-store", str(self.places.packages / "wheels")]
         argv += ["--registry", self.registry] if self.registry else []
         _, said = self.processes.start("hub", argv, _environment())
         self.hub_url = said["url"]

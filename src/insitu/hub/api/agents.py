@@ -15,7 +15,7 @@ from starlette.routing import Route
 from insitu.domain.digests import Digest, parse_digest
 from insitu.domain.errors import InvalidInputError
 from insitu.hub.access import JoinedSite
-from insitu.hub.actions import agents, blobs, cards, releases, sites
+from insitu.hub.actions import agents, blobs, cards, releases, sites, wheels
 from insitu.hub.api.bodies import parse, read_document
 from insitu.hub.api.caller import AgentSite, HubParts, parts_of, route, site_of
 from insitu.hub.api.file_bodies import FileBody, take_body
@@ -48,9 +48,11 @@ def admit_card(site: AgentSite, parts: HubParts, request: Envelope) -> ReleaseRe
 def get_site_blob(site: AgentSite, parts: HubParts, digest: str) -> FileBody:
     """Ranges are answered, so that a broken download goes on where it stopped."""
     with parts.store.read() as session:
-        found, in_image = blobs.check_site_can_get(site, session, digest)
-    path = parts.images.blob_path(found) if in_image else parts.blobs.path(found)
-    return FileBody(path, found)
+        path = wheels.of_site(site, session, parts.wheels, digest)
+        if path is None:
+            found, in_image = blobs.check_site_can_get(site, session, digest)
+            path = parts.images.blob_path(found) if in_image else parts.blobs.path(found)
+    return FileBody(path, parse_digest(digest))
 
 
 # -- events ------------------------------------------------------------------------------------------------------------

@@ -19,10 +19,11 @@ from insitu.hub.settings import HubSettings
 from insitu.hub.store import images, outputs
 from insitu.images.base import config_of, describe_base, import_base, unpack_base
 from insitu.images.build import build_image
-from insitu.images.environment import Environment, materialise
+from insitu.images.environment import Environment, materialise, parse_lock
 from insitu.images.push import push_image
 from insitu.images.recipe import Recipe
 from insitu.images.registry import RegistrySettings
+from insitu.images.wheel_choice import chosen_wheels
 from insitu.wire.people import Reason
 
 _log = logging.getLogger("insitu.hub")
@@ -107,15 +108,20 @@ def _take_base(parts: Parts, digest: Digest) -> None:
 def _environment(parts: Parts, base: Digest, lock: Digest) -> Environment:
     data = parts.settings.data
     unpacked = unpack_base(parts.images, base, data / "unpacked")
+    raw = parts.blobs.path(lock).read_bytes()
+    # The wheels that the sites were given: what was trained is what serves.
+    chosen = [wheel for _, wheel in chosen_wheels(parse_lock(raw), python=unpacked.python, platform=unpacked.platform)]
+    parts.wheels.have(chosen)
     return materialise(
-        parts.blobs.path(lock).read_bytes(),
+        raw,
         data / "environments",
         python_version=unpacked.python,
         platform=unpacked.platform,
         cache_dir=parts.settings.packages,
         base_rootfs=unpacked.rootfs,
         base_digest=base,
-        index_url=parts.settings.index_url or None,
+        offline=True,
+        index=parts.wheels.store.index(chosen),
     )
 
 

@@ -190,6 +190,12 @@ def site_may_fetch(session: ReadSession, site: str, digest: str) -> bool:
     return session.rows(query.limit(1)).first() is not None
 
 
+def locks_of_site(session: ReadSession, site: str) -> list[str]:
+    """The locks of the jobs that this site has now."""
+    query = select(JobRow.lock).where(JobRow.site == site, JobRow.state.not_in(_FINAL), JobRow.lock != "").distinct()
+    return list(session.rows(query).scalars())
+
+
 # -- for the agent -----------------------------------------------------------------------------------------------------
 
 
