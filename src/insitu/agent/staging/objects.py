@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ class Objects:
     def put(self, digest: str, data: Buffer) -> None:
         """A small object, whole or not at all."""
         target = self.path(digest)
-        work = self.partial / f"{digest}.{os.getpid()}.new"
+        work = self.partial / f"{digest}.{os.getpid()}-{threading.get_ident()}.new"  # equal objects come at once
         descriptor = os.open(work, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             write_all(descriptor, data, 0)
