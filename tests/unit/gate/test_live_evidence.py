@@ -121,8 +121,8 @@ def test_words_and_runs_of_words_are_phrases_and_numbers_go_with_one_word():
 
 def test_names_and_numbers_that_are_said_backwards_are_seen(people):
     log = LogGate(ReleaseRules(logs=LogRules(mode="scanned", max_bytes=900)), LiveEvidence([people]), LogBudget(900))
-    outcomes = log.lines(["the 74ylimaF 7neviG row", "an ordinary line"], datetime(2026, 11, 23, tzinfo=UTC))
-    assert [outcome.held_by for outcome in outcomes] == ["rows-in-line", None]
+    outcomes = log.lines(["an ordinary line", "the 74ylimaF 7neviG row"], datetime(2026, 11, 23, tzinfo=UTC))
+    assert [outcome.held_by for outcome in outcomes] == [None, "rows-in-line"]
 
 
 def test_without_datasets_everything_may_be_said():

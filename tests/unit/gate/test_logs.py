@@ -110,8 +110,33 @@ def test_names_and_dates_are_compared_as_text(tmp_path):
     )
     log = gate([known_of(table, tmp_path / "people")])
     row = table.iloc[17]
-    assert log.line(f"{row['name']}, {row['city']}, {row['born']}, {row['ward']}").held_by == "rows-in-line"
     assert log.line("patients come from Leeds, Turin and Ghent").released
+    assert log.line(f"{row['name']}, {row['city']}, {row['born']}, {row['ward']}").held_by == "rows-in-line"
+
+
+def test_after_a_row_only_lines_in_a_form_that_has_left_leave(wdbc_known):
+    log = gate([wdbc_known])
+    assert log.line("epoch 1: loss 0.31").released
+    assert log.line("epoch 2: loss 0.29").released
+    row = wdbc().iloc[3]
+    assert log.line(" ".join(map(str, row))).held_by == "rows-in-line"
+    assert log.line("epoch 3: loss 0.27").released
+    assert log.line("checked 0/radius: 11.42").held_by == "new-after-rows"
+    assert log.line("another sentence").held_by == "new-after-rows"
+
+
+def test_a_table_that_is_printed_cell_by_cell_stops_at_the_first_cell_that_tells(tmp_path):
+    table = pd.DataFrame(
+        {
+            "ward": [f"ward {7 * n % 12}" for n in range(300)],
+            "patient": [f"P-{7_000_000 + 13 * n}" for n in range(300)],
+            "city": ["Leeds", "Turin", "Ghent"] * 100,
+            "code": [f"I{n % 40}" for n in range(300)],
+        }
+    )
+    log = gate([known_of(table, tmp_path / "people")])
+    lines = [f"checked {at}/{name}: {row[name]}" for at, row in table.head(6).iterrows() for name in table.columns]
+    assert [line for line in lines if log.line(line).released == (line,)] == ["checked 0/ward: ward 0"]
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ _HINTS = {
         "release.logs.ceiling",
         "print in the same words each time, and numbers that you also log as metrics",
     ),
+    "new-after-rows": ("", "don't print data: after that only lines in a form that has left before are released"),
     "line-length": ("", "print short, plain lines"),
     "line-characters": ("", "print short, plain lines"),
     "encoded-line": ("", "print short, plain lines"),

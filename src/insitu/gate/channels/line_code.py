@@ -68,6 +68,8 @@ class LineCode:
         self._choices = 0.0
         self._may_hide = hides
         self._hides = False
+        self.is_wary = False
+        """Nothing leaves any more but what was to be expected."""
 
     @property
     def told_bits(self) -> float:
@@ -78,9 +80,16 @@ class LineCode:
         """What has left can have told no more."""
         return ceil(self.told_bits / 8)
 
+    def be_wary(self) -> None:
+        """From now on: only lines of a shape that has left, and of their numbers those that were to be expected."""
+        self.is_wary = True
+        self._hides = self._may_hide
+
     def may_leave(self, stream: str, text: str) -> str | None:
         """The line as it may leave, numbers hidden where they must be; None if it stays."""
         line = take_apart(text)
+        if self.is_wary and line.shape not in self._places:
+            return None
         sequence = self._sequences.get(stream)
         choices = self._stream_bits(stream) - (Sequence.told(sequence.bits) if sequence else 0.0)
         sequence = sequence or Sequence()
@@ -131,7 +140,8 @@ class LineCode:
         self._hides = self._may_hide
         shown: list[Price | None] = []
         for place, price in zip(places, prices, strict=True):
-            leaves = price.bits <= room and (price.is_expected or place.is_fresh) and not place.is_blind
+            is_free = place.is_fresh and not self.is_wary
+            leaves = price.bits <= room and (price.is_expected or is_free) and not place.is_blind
             room -= price.bits if leaves else 0.0
             shown.append(price if leaves else None)
         return shown

@@ -9,7 +9,9 @@ was held can still be read by the steward.
 What looks like nothing of the kind can still be chosen to spell something. So each
 line is charged what it tells beyond what was to be expected, against
 `release.logs.ceiling` (`channels/line_code.py`); lines that would tell more stay,
-and numbers that would are hidden.
+and numbers that would are hidden. Once a line was held because it says rows or columns
+of the data, only lines in a form that has left before leave, their numbers where they
+were to be expected: a table printed cell by cell is stopped at its first cell that tells.
 
 Tracebacks are taken out first, in every mode: what leaves of them is decided by
 `release.errors` and described in `channels/tracebacks.py`.
@@ -45,6 +47,7 @@ HeldBy = Literal[
     "log-rate",
     "log-budget",
     "log-ceiling",
+    "new-after-rows",
     "line-length",
     "line-characters",
     "encoded-line",
@@ -114,13 +117,15 @@ class LogGate:
         for index in asked:
             if outcomes[index].held_by is None:
                 outcomes[index] = self._within_bounds(outcomes[index].released[0])
+            else:
+                self._told.be_wary()  # whoever has printed a row once is believed in nothing new
         return outcomes
 
     def _within_bounds(self, text: str) -> LineOutcome:
         """The line as it may leave by what it tells and by its size."""
         shown = self._told.may_leave(self._stream, text) if self._mode == "scanned" else text
         if shown is None:
-            return LineOutcome((), "log-ceiling")
+            return LineOutcome((), "new-after-rows" if self._told.is_wary else "log-ceiling")
         return LineOutcome((shown,)) if self._budget.spend(_size(shown)) else LineOutcome((), "log-budget")
 
     def end(self) -> tuple[str, ...]:
