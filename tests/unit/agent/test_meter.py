@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from insitu.agent.folder import SiteFolder
 from insitu.agent.ledger import Ledger
 from insitu.agent.meter import meter_show, room_bytes, rounded_down
 from insitu.agent.store import Store
@@ -26,7 +27,12 @@ def site(tmp_path):
     store.put_assignment("j-1", 1, 1, document)
     job = open_job(parse_envelope(document), signers=policy.signers)
     yield SimpleNamespace(
-        store=store, ledger=ledger, policy=SimpleNamespace(current=lambda: policy), now=lambda: NOON, job=job
+        folder=SiteFolder(tmp_path / "site"),
+        store=store,
+        ledger=ledger,
+        policy=SimpleNamespace(current=lambda: policy),
+        now=lambda: NOON,
+        job=job,
     )
     ledger.close()
     store.close()

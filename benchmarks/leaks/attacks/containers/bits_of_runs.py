@@ -25,7 +25,11 @@ VARIANTS = {
     "success or failure": {"how": "failure"},
 }
 RUNS = dict.fromkeys(VARIANTS, 12) | {"success or failure": 24}
-BOUNDED = {"success or failure": "whether a job succeeded can't be hidden from its owner: one bit a run"}
+BOUNDED = {
+    "success or failure": "whether a job succeeded can't be hidden from its owner: one bit a run",
+    "names of files": "28 bits of a file's name, a run: the number of runs bounds them",
+    "sizes of files": "10 bits of a table's length, a run: the number of runs bounds them",
+}
 _BITS = {"exit": 7, "signal": 3, "time": 2, "files": 7, "names": 28, "sizes": 10, "kept": 8, "failure": 1}
 _TICK_S = 2.0
 _NUMBER_BITS = 24  # of a patient's number

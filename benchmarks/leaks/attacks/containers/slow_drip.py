@@ -21,7 +21,10 @@ VARIANTS = {
     "a cell in a parameter": {"how": "cell"},
     "seven values of a metric": {"how": "metric"},
 }
-BOUNDED = {"seven values of a metric": "digits that the policy lets out can say anything"}
+BOUNDED = {
+    "seven values of a metric": "digits that the policy lets out can say anything",
+    "a cell in a parameter": "a word in a parameter is a word: release.params.ceiling and the number of runs bound them",
+}
 _PER_ROW = len(COLUMNS)
 
 

@@ -17,6 +17,9 @@ VARIANTS = {
     "length of a bar": {"how": "bar"},
     "last digit of a loss": {"how": "digit"},
 }
+BOUNDED = {
+    "synonyms, three measured rows in 300 lines": "a choice between two plain lines is a bit: release.logs.ceiling bounds them"
+}
 _PHRASES = [
     f"{verb} {what}"
     for verb in ("finished", "completed", "ended", "closed")
