@@ -13,6 +13,7 @@ import json
 import os
 import select
 import threading
+import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -50,8 +51,8 @@ FAILURE_OF: Mapping[JobState, FailureClass] = {
 }
 
 _FINISH_S = 10.0
-_GATHER_S = 0.02
-_LONGEST_GATHER_S = 0.1
+_GATHER_S = 0.02  # after the first events that come after a pause; twice as long each time that more have come
+_LONGEST_GATHER_S = 0.2
 
 
 # -- assigned → preparing ----------------------------------------------------------------------------------------------
@@ -280,7 +281,10 @@ def _pass_on(attempt: Attempt, ended: int) -> None:
     if attempt.intake is not None:
         keep_feeding(attempt)
         poll.register(attempt.intake.fileno(), select.POLLIN)
+    began = time.monotonic()
     ready = dict(poll.poll(1000))
+    if time.monotonic() - began > _LONGEST_GATHER_S:
+        attempt.gather_s = _GATHER_S
     if attempt.events_wait:
         _read_events(attempt)
     if attempt.intake is not None and attempt.intake.fileno() in ready:
@@ -289,7 +293,8 @@ def _pass_on(attempt: Attempt, ended: int) -> None:
             # The first of a flood was passed on at once; the rest come together, and leave the processor to the job.
             gathering = select.poll()
             gathering.register(ended, select.POLLIN)
-            gathering.poll(1000 * min(max(_GATHER_S, attempt.stream.pause_s), _LONGEST_GATHER_S))
+            gathering.poll(1000 * max(attempt.gather_s, min(attempt.stream.pause_s, _LONGEST_GATHER_S)))
+            attempt.gather_s = min(2 * attempt.gather_s, _LONGEST_GATHER_S)
 
 
 def _attach(attempt: Attempt) -> IntakeHandle:

@@ -8,11 +8,11 @@ from insitu.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from insitu.domain.ids import check_name
 from insitu.hub.access import Actor, Permission, check_can
 from insitu.hub.actions import residency
-from insitu.hub.actions.jobs import check_named, check_signed_by
+from insitu.hub.actions.jobs import check_named, open_signed_by
 from insitu.hub.store import deployments, images, outputs, sites
 from insitu.hub.store.session import ReadSession, WriteSession
 from insitu.wire.deployments import DEPLOYMENT_TYPE, DeploymentDocument, read_deployment_document
-from insitu.wire.envelopes import Envelope, open_envelope
+from insitu.wire.envelopes import Envelope
 from insitu.wire.jobs import check_fresh
 from insitu.wire.people import DeploymentRequest, DeploymentView
 
@@ -49,8 +49,7 @@ def put_deployment(
 
 
 def _open(actor: Actor, envelope: Envelope) -> DeploymentDocument:
-    check_signed_by(actor, envelope)
-    verified = open_envelope(envelope, DEPLOYMENT_TYPE, {actor.fingerprint})
+    verified = open_signed_by(actor, envelope, DEPLOYMENT_TYPE)
     document = read_deployment_document(verified.payload)
     check_named(actor, document.submitter)
     check_name(document.name, what="deployment")

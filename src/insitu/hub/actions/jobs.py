@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from insitu.domain.errors import ConflictError, DeniedError, NotFoundError
+from insitu.domain.errors import ConflictError, DeniedError, NotFoundError, SignatureError
 from insitu.domain.jobs import JobState, is_final
 from insitu.hub.access import Actor, Permission, check_can, check_can_cancel
 from insitu.hub.actions.placing import place_waiting
 from insitu.hub.store import blobs, egress, job_states, jobs, outputs, stream
 from insitu.hub.store.session import ReadSession, WriteSession
-from insitu.wire.envelopes import Envelope, open_envelope, signer_of
+from insitu.wire.envelopes import Envelope, Verified, open_envelope, signer_of
 from insitu.wire.job_file import parse_job_document
 from insitu.wire.jobs import JOB_TYPE, check_fresh, read_job_document
 from insitu.wire.people import EgressItem, JobRequest, JobView, LogLine, MeterView
@@ -70,19 +70,18 @@ def submit_job(
 
 
 def _open(actor: Actor, envelope: Envelope) -> jobs.AcceptedJob:
-    check_signed_by(actor, envelope)
-    verified = open_envelope(envelope, JOB_TYPE, {actor.fingerprint})
+    verified = open_signed_by(actor, envelope, JOB_TYPE)
     document = read_job_document(verified.payload)
     check_named(actor, document.submitter)
     return jobs.AcceptedJob(envelope, document, parse_job_document(document.job), verified.signer)
 
 
-def check_signed_by(actor: Actor, envelope: Envelope) -> None:
-    """Raise unless the key that `actor` registered signed.
+def open_signed_by(actor: Actor, envelope: Envelope, payload_type: str) -> Verified:
+    """What `actor` signed with the key that they registered.
 
     Raises:
         DeniedError: they registered none, or another key signed.
-        SignatureError: the bytes were altered.
+        SignatureError: the bytes were altered, or it is of another type.
     """
     if not actor.fingerprint:
         raise DeniedError(
@@ -90,8 +89,12 @@ def check_signed_by(actor: Actor, envelope: Envelope) -> None:
             code="no-key",
             hint="run `insitu login`, which makes and registers one",
         )
-    signer = signer_of(envelope).fingerprint
-    if signer != actor.fingerprint:
+    try:
+        return open_envelope(envelope, payload_type, {actor.fingerprint})
+    except SignatureError as exc:
+        signer = signer_of(envelope).fingerprint
+        if signer == actor.fingerprint:
+            raise
         raise DeniedError(
             f"this was not signed by {actor.name}",
             code="not-your-signature",
@@ -100,7 +103,7 @@ def check_signed_by(actor: Actor, envelope: Envelope) -> None:
             rule="signer",
             measure=signer,
             limit=actor.fingerprint,
-        )
+        ) from exc
 
 
 def check_named(actor: Actor, submitter: str) -> None:
