@@ -12,10 +12,12 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from insitu.agent import cover_attempt, disk, judging, releasing, smoke
@@ -34,7 +36,7 @@ from insitu.domain.digests import Digest
 from insitu.domain.errors import DeniedError, InsituError, UnavailableError
 from insitu.domain.jobs import FailureClass, JobState
 from insitu.domain.outputs import Decision
-from insitu.gate.channels.code_words import CODE_WORDS, read_code, write_code_words
+from insitu.gate.channels.code_words import CODE_WORDS, WORDS_VERSION, read_code, write_code_words
 from insitu.gate.policy.values import SandboxRules
 from insitu.intake.client import EventReader, IntakeHandle, attach
 from insitu.sandbox.keeper import KeeperRequest
@@ -190,9 +192,23 @@ def _code(attempt: Attempt, digest: Digest) -> Any:
         with contextlib.suppress(FileExistsError):
             unpack_code(snapshot, folder)
         snapshot.unlink(missing_ok=True)
-    # What names the gate may let out depends on what the code says, and the gate's process can't reach the code.
-    write_code_words(read_code(folder), attempt.workspace.intake / CODE_WORDS)
+    _tell_code_words(folder, attempt.workspace.intake / CODE_WORDS)
     return folder
+
+
+def _tell_code_words(code: Path, target: Path) -> None:
+    """What names the gate may let out depends on what the code says, and the gate's process can't reach the code.
+
+    A snapshot says the same each time, so it is read once.
+    """
+    known = code.with_name(f"{code.name}.words-{WORDS_VERSION}")
+    if not known.exists():
+        write_code_words(read_code(code), known)
+    # A copy, whole or not there: where all have one uid the gate's process could write to what it shares.
+    partial = target.with_suffix(".partial")
+    shutil.copyfile(known, partial)
+    partial.chmod(0o644)  # it has a uid of its own otherwise
+    partial.replace(target)
 
 
 # -- running → judging -------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,8 @@ from insitu.gate.channels.code_texts import texts_of
 
 CODE_WORDS = "code-words.json"
 """Among what the intake writes: put there by the agent."""
+WORDS_VERSION = 1
+"""Of what is found in code and how it is written down: counted up when either changes, so that nothing old is used."""
 
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}|[0-9]{1,4}")
@@ -71,11 +74,10 @@ def read_code(folder: Path) -> CodeWords:
 
 
 def write_code_words(found: CodeWords, path: Path) -> None:
-    """For the intake, which can't reach the code itself."""
+    """For the intakes of a snapshot's jobs, which can't reach the code itself."""
     document = {"lines_of": found.lines_of, "words": sorted(found.words), "texts": sorted(found.texts)}
-    partial = path.with_suffix(".partial")
+    partial = path.with_name(f"{path.name}.{threading.get_ident()}")  # two jobs of one snapshot may come together
     partial.write_text(json.dumps(document))
-    partial.chmod(0o644)  # the intake has a uid of its own
     partial.replace(path)
 
 
