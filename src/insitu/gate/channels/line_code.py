@@ -69,7 +69,7 @@ class LineCode:
         self._may_hide = hides
         self._hides = False
         self.is_wary = False
-        """Nothing leaves any more but what was to be expected."""
+        """No line in a new shape leaves any more."""
 
     @property
     def told_bits(self) -> float:
@@ -81,9 +81,8 @@ class LineCode:
         return ceil(self.told_bits / 8)
 
     def be_wary(self) -> None:
-        """From now on: only lines of a shape that has left, and of their numbers those that were to be expected."""
+        """From now on: only lines of a shape that has left."""
         self.is_wary = True
-        self._hides = self._may_hide
 
     def may_leave(self, stream: str, text: str) -> str | None:
         """The line as it may leave, numbers hidden where they must be; None if it stays."""
@@ -140,8 +139,7 @@ class LineCode:
         self._hides = self._may_hide
         shown: list[Price | None] = []
         for place, price in zip(places, prices, strict=True):
-            is_free = place.is_fresh and not self.is_wary
-            leaves = price.bits <= room and (price.is_expected or is_free) and not place.is_blind
+            leaves = price.bits <= room and (price.is_expected or place.is_fresh) and not place.is_blind
             room -= price.bits if leaves else 0.0
             shown.append(price if leaves else None)
         return shown

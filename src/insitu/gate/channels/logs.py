@@ -10,8 +10,8 @@ What looks like nothing of the kind can still be chosen to spell something. So e
 line is charged what it tells beyond what was to be expected, against
 `release.logs.ceiling` (`channels/line_code.py`); lines that would tell more stay,
 and numbers that would are hidden. Once a line was held because it says rows or columns
-of the data, only lines in a form that has left before leave, their numbers where they
-were to be expected: a table printed cell by cell is stopped at its first cell that tells.
+of the data, only lines in a form that has left before leave: a table printed cell by
+cell is stopped at its first cell that tells.
 
 Tracebacks are taken out first, in every mode: what leaves of them is decided by
 `release.errors` and described in `channels/tracebacks.py`.
