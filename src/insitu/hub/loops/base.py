@@ -16,6 +16,8 @@ from insitu.hub.parts import Parts
 
 _log = logging.getLogger("insitu.hub")
 
+_NOTHING_RINGS = "pause"
+
 
 @dataclass(frozen=True)
 class Loop:
@@ -26,6 +28,7 @@ class Loop:
     every_s: float  # how long it waits for that at most
     step: Callable[[Parts], None]  # does everything that is due; repeating it changes nothing
     everywhere: bool = False  # each hub process does it, since it is about that process
+    pause_s: float = 0.0  # once woken: what somebody waits for goes first, and all share one interpreter
 
 
 class LoopThread:
@@ -53,6 +56,8 @@ class LoopThread:
             except Exception:  # noqa: BLE001 - whatever it was, the next round may do better
                 _log.exception("loop %s failed; it goes on", loop.name)
             bell.wait(loop.topic, mark, loop.every_s)
+            if loop.pause_s:
+                bell.wait(_NOTHING_RINGS, 0, loop.pause_s)
 
     def _step(self) -> None:
         if self._loop.everywhere:

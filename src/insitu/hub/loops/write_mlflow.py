@@ -60,4 +60,4 @@ def _record(parts: Parts, jobs: Iterable[runs.Unrecorded]) -> None:
             _log.warning("job %s could not be recorded in MLflow: %s", job.job_id, exc.what)
 
 
-LOOP = Loop("write-mlflow", RECORDS, 2.0, step)
+LOOP = Loop("write-mlflow", RECORDS, 2.0, step, pause_s=0.2)

@@ -300,6 +300,9 @@ _PROMISED = (
     )
     .group_by(_JOBS.c.site)
 )
+_WENT_AWAY = select(_SITES.c.name).where(
+    _SITES.c.last_seen_at <= bindparam("before"), _SITES.c.last_seen_at > bindparam("after")
+)
 _OFFERS = select(_DATASETS.c.site, _DATASETS.c.name, _DATASETS.c.version, _DATASETS.c.digest)
 _ROOMS = (
     select(
@@ -353,5 +356,4 @@ def changes(session: ReadSession) -> dict[str, int]:
 
 def went_away(session: ReadSession, *, before: datetime, after: datetime) -> list[str]:
     """Sites whose last word came between the two."""
-    query = select(SiteRow.name).where(SiteRow.last_seen_at <= before, SiteRow.last_seen_at > after)
-    return list(session.rows(query).scalars())
+    return list(session.rows(_WENT_AWAY, {"before": before, "after": after}).scalars())
