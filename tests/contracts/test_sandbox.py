@@ -262,6 +262,13 @@ def test_memory_is_limited_and_the_reason_told(rig: Rig):
         assert (result.reason, result.signal) == (Reason.MEMORY, 9)
 
 
+def test_a_job_that_runs_out_of_memory_leaves_nothing_outside_its_own_folders(rig: Rig):
+    places = [Path.cwd(), Path("/")]
+    before = [{path.name: path.lstat().st_ctime_ns for path in place.glob("oom*")} for place in places]
+    rig.run("x = [bytearray(b'1' * (8 << 20)) for _ in range(100)]").result()
+    assert [{path.name: path.lstat().st_ctime_ns for path in place.glob("oom*")} for place in places] == before
+
+
 def test_memory_of_a_child_counts_and_is_told(rig: Rig):
     child = "x = [bytearray(b'1' * (8 << 20)) for _ in range(100)]"
     run = rig.run(

@@ -97,6 +97,7 @@ class PodmanSandbox:
             with tempfile.TemporaryFile() as complaints:
                 running = subprocess.Popen(
                     [self._program, *before, "run", *after, *arguments],
+                    cwd=room,  # conmon writes a file `oom` to where it was started, when memory ran out
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=complaints,
