@@ -125,6 +125,15 @@ def test_after_a_row_only_lines_in_a_form_that_has_left_leave(wdbc_known):
     assert log.line("another sentence").held_by == "new-after-rows"
 
 
+def test_lines_that_frame_a_run_as_an_encoded_one_did_stay_too():
+    coded = base64.b64encode(b"somebody lives in a town and is well known there").decode()
+    lines = [f"chunk {coded[:20]}", f"chunk {coded[20:40]}", "chunk there/is/noSentence"]
+    log = gate([])
+    assert [log.line(line).held_by for line in lines] == [None, "encoded-line", "encoded-line"]
+    assert log.line("chunk thereisanothersentence").released
+    assert gate([]).line(lines[2]).released
+
+
 def test_a_table_that_is_printed_cell_by_cell_stops_at_the_first_cell_that_tells(tmp_path):
     table = pd.DataFrame(
         {

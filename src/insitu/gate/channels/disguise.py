@@ -33,7 +33,7 @@ _MOST_PIECES = 24  # last words of lines that are read as one
 _LEAST_JOINED = 24  # characters
 
 _WORD = re.compile(r"[A-Za-z0-9]{3,}")
-_PIECE = re.compile(r"(?:^|\s)((?=[^\s]*[A-Z0-9])(?=[^\s]*[A-Za-z])[A-Za-z0-9+/_=-]{4,64})\s*$")
+_PIECE = re.compile(r"(?=.*[A-Z0-9])(?=.*[A-Za-z])[A-Za-z0-9+/_=-]{4,64}")
 _LONG_NUMBER = re.compile(r"(?<![0-9.])[0-9]{5,}(?![0-9.])")
 _LETTERS = re.compile(r"[A-Za-z_]+")
 _TURNS = re.compile(r"[0-9][A-Za-z]+[0-9]|[A-Za-z][0-9]+[A-Za-z]")
@@ -80,10 +80,10 @@ class Disguise:
 
     def _is_decoded(self, line: str) -> bool:
         """Whether the last words of lines, put together from any of them on, are text or a stream in base 16, 32 or 64."""
-        found = _PIECE.search(line)
-        if found is None:
+        last = line.rsplit(None, 1)[-1] if line and not line.isspace() else ""
+        if not _PIECE.fullmatch(last):
             return False
-        self._pieces.append(found[1].rstrip("="))
+        self._pieces.append(last.rstrip("="))
         joined = ""
         for piece in reversed(self._pieces):
             joined = piece + joined
@@ -95,7 +95,7 @@ class Disguise:
 
     def _odd_among(self, words: list[str]) -> set[str]:
         """Those that are odd and were not said before."""
-        fresh = [word for word in words if word not in self._ordinary and word not in self._odd]
+        fresh = [word for word in words if not word.isdigit() and word not in self._ordinary and word not in self._odd]
         if not fresh:
             return set()
         if len(self._ordinary) > _MOST_REMEMBERED:

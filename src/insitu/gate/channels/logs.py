@@ -57,6 +57,9 @@ HeldBy = Literal[
 ]
 
 _LONG_RUN = re.compile(r"[A-Za-z0-9+_=~-]{20}")  # without one nothing is an encoded run, and most lines have none
+_CODED = re.compile(r"[A-Za-z0-9+/_=~-]{12,}")
+_MIXED = re.compile(r"[0-9+/=]|[a-z][A-Z]")  # what words have not
+_MOST_FRAMES = 1000
 _SPACED = re.compile(r"(?<!\S)\S(?: +\S){5,}(?!\S)")
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _DIGIT_WORDS = re.compile(rf"\b(?:(?:{'|'.join(_DIGITS)})\b[ ,_-]*){{4,}}", re.IGNORECASE)
@@ -104,6 +107,8 @@ class LogGate:
         self._digits = rules.metrics.digits if rules.metrics.max_count else _FEWEST_DIGITS
         self._disguise = Disguise(code)
         self._backwards = evidence.apart()
+        self._coded: set[str] = set()
+        """What stood around the runs of lines that were held for them."""
         self._tracebacks = TracebackFilter(script_root, code)
 
     def lines(self, texts: Sequence[str], at: datetime) -> list[LineOutcome]:
@@ -157,9 +162,18 @@ class LogGate:
             return "line-length"
         if not text.isprintable() and not text.replace("\t", " ").isprintable():
             return "line-characters"
+        return "encoded-line" if self._is_encoded(text) else None
+
+    def _is_encoded(self, text: str) -> bool:
+        """Also if only others of its kind look so: of a message in pieces some look like words or a path."""
         if (_LONG_RUN.search(text) and encoded_run(text)) or self._disguise.is_worn_by(text):
-            return "encoded-line"
-        return None
+            frame = _CODED.sub("", text)
+            if frame != text and len(self._coded) < _MOST_FRAMES:
+                self._coded.add(frame)
+            return True
+        if not self._coded or not any(_MIXED.search(run) for run in _CODED.findall(text)):
+            return False
+        return _CODED.sub("", text) in self._coded
 
     def _of_errors(self, lines: tuple[str, ...]) -> tuple[str, ...]:
         if self._errors == "none":
