@@ -63,7 +63,7 @@ class Attempt:
     second_look: SecondLook | None = None
     events_wait: bool = False  # for a policy that can be read
     disk_problem: InsituError | None = None  # what the sandbox was ended for, when it took too much of the disk
-    gather_s: float = 0.02  # how long to wait for more of the gate's events before they are read together
+    gather_s: float = 0.0  # how long more of the gate's events were waited for the last time; 0: after a pause
     gate_lost: bool = False  # the gate's process of this attempt is gone for good
 
     @property

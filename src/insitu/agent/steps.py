@@ -300,7 +300,7 @@ def _pass_on(attempt: Attempt, ended: int) -> None:
     began = time.monotonic()
     ready = dict(poll.poll(1000))
     if time.monotonic() - began > _LONGEST_GATHER_S:
-        attempt.gather_s = _GATHER_S
+        attempt.gather_s = 0.0
     if attempt.events_wait:
         _read_events(attempt)
     if attempt.intake is not None and attempt.intake.fileno() in ready:
@@ -309,8 +309,8 @@ def _pass_on(attempt: Attempt, ended: int) -> None:
             # The first of a flood was passed on at once; the rest come together, and leave the processor to the job.
             gathering = select.poll()
             gathering.register(ended, select.POLLIN)
+            attempt.gather_s = min(max(_GATHER_S, 2 * attempt.gather_s), _LONGEST_GATHER_S)
             gathering.poll(1000 * max(attempt.gather_s, min(attempt.stream.pause_s, _LONGEST_GATHER_S)))
-            attempt.gather_s = min(2 * attempt.gather_s, _LONGEST_GATHER_S)
 
 
 def _attach(attempt: Attempt) -> IntakeHandle:
