@@ -116,8 +116,9 @@ def test_what_was_chosen_is_told_rounded_and_without_rare_values(version: Datase
     assert ward.categories == ["north", "south"]
     assert ward.missing == "few"
     assert (offer.owner, offer.minimum_rows, told["age"].sensitivity) == ("ward north", 10, "personal")
-    assert "isolation" not in offer.model_dump_json()
-    assert "103" not in offer.model_dump_json()
+    said = offer.model_dump_json(exclude={"digest"})  # in whose digits any number may turn up
+    assert "isolation" not in said
+    assert "103" not in said
 
 
 def test_categories_that_only_rare_rows_have_are_none_and_the_steward_is_told(version: DatasetVersion) -> None:
