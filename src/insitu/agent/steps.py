@@ -122,19 +122,18 @@ def prepare(attempt: Attempt) -> Next:
     except InsituError as exc:
         return Next.failed(FailureClass.DATA, exc)
     _end_intake_of_a_former_try(attempt)
-    attempt.workspace.make(gate_uid=site.settings.gate_gid)
-    list_for_intake(attempt)
-    # Gate and sandbox get ready beside each other and beside the disk. Whatever goes wrong meanwhile ends both, and no
-    # code has run.
-    with site.intakes.starting(intake_request(attempt, data)) as intake:
-        request = KeeperRequest(
-            spec=_ready_spec(attempt, target, data),
-            sandbox=site.sandbox.name,
-            state_dir=attempt.workspace.keeper,
-            settings=site.sandbox_settings,
-            streams_socket=attempt.workspace.control,
-        )
-        with site.keepers.starting(request) as keeper:
+    request = KeeperRequest(
+        spec=_ready_spec(attempt, target, data),
+        sandbox=site.sandbox.name,
+        state_dir=attempt.workspace.keeper,
+        settings=site.sandbox_settings,
+        streams_socket=attempt.workspace.control,
+    )
+    # Sandbox and gate get ready beside each other and beside the disk, the one that takes longest first. Whatever goes
+    # wrong meanwhile ends both, and no code has run.
+    with site.keepers.starting(request) as keeper:
+        _make_room_for_intake(attempt)
+        with site.intakes.starting(intake_request(attempt, data)) as intake:
             site.store.sync()
             attempt.intake = intake.ready()
             attempt.keeper = keeper.go()
@@ -144,11 +143,18 @@ def prepare(attempt: Attempt) -> Next:
 def _ready_spec(attempt: Attempt, target: Target, data: list[tuple[str, DatasetVersion]]) -> SandboxSpec:
     """What the sandbox is to be, once code and packages are here."""
     site = attempt.site
-    code = _code(attempt, Digest(attempt.verified.document.code))
+    code = _code(attempt)
     environment = site.environments.ready(Digest(target.lock), site.link.fetch_blob)
     uid = _uid(attempt)
     attempt.workspace.make_outputs(uid)
     return sandbox_spec(attempt, code, environment, data, uid, copies=private_copies(attempt, data, uid))
+
+
+def _make_room_for_intake(attempt: Attempt) -> None:
+    """Its folders, and in them what it has to know of code and data that it can't reach."""
+    attempt.workspace.make(gate_uid=attempt.site.settings.gate_gid)
+    list_for_intake(attempt)
+    _tell_code_words(_code_folder(attempt), attempt.workspace.intake / CODE_WORDS)
 
 
 def _uid(attempt: Attempt) -> int:
@@ -182,18 +188,21 @@ def _end_intake_of_a_former_try(attempt: Attempt) -> None:
         attempt.workspace.forget_intake()
 
 
-def _code(attempt: Attempt, digest: Digest) -> Any:
-    site = attempt.site
-    folder = site.cache / "code" / digest.removeprefix("sha256:")
+def _code(attempt: Attempt) -> Path:
+    """The snapshot's folder, fetched if no job had it before."""
+    folder = _code_folder(attempt)
     if not folder.exists():
         snapshot = folder.with_suffix(".tar")
         snapshot.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        site.link.fetch_blob(digest, snapshot)
+        attempt.site.link.fetch_blob(Digest(attempt.verified.document.code), snapshot)
         with contextlib.suppress(FileExistsError):
             unpack_code(snapshot, folder)
         snapshot.unlink(missing_ok=True)
-    _tell_code_words(folder, attempt.workspace.intake / CODE_WORDS)
     return folder
+
+
+def _code_folder(attempt: Attempt) -> Path:
+    return attempt.site.cache / "code" / attempt.verified.document.code.removeprefix("sha256:")
 
 
 def _tell_code_words(code: Path, target: Path) -> None:

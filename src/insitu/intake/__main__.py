@@ -20,9 +20,11 @@ from insitu.domain.errors import InsituError
 from insitu.intake.gated import gate_rules, warm_up
 from insitu.intake.request import MAX_REQUEST_BYTES, IntakeRequest, WarmUp, read_request
 from insitu.intake.session import serve
+from insitu.intake.trial import serve_nobody
 
 
 def main() -> int:
+    serve_nobody()
     with asyncio.Runner() as runner:
         # In a thread, for the job's rules are made in one: then loop and thread are there as well.
         runner.run(asyncio.to_thread(warm_up, WarmUp()))
