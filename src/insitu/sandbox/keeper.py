@@ -47,14 +47,15 @@ from typing import Any, Self
 from insitu.domain.errors import InsituError, InvalidInputError, UnavailableError
 from insitu.sandbox.addresses import connect_to
 from insitu.sandbox.contract import Likely, Sandbox, SandboxSettings, Started, open_sandbox
-from insitu.sandbox.plan import receive_descriptors
+from insitu.sandbox.plan import make_plan, receive_descriptors
 from insitu.sandbox.processes import start_ticks
-from insitu.sandbox.spec import Reason, SandboxResult, SandboxSpec
+from insitu.sandbox.spec import Limits, Mount, Reason, SandboxResult, SandboxSpec
 
 GO = "go\n"
 """The second line: what was asked for may run."""
 _SELFTEST_WAIT_S = 60
 """A busy machine may be slow to start an engine's container; an end is needed all the same."""
+_UNTIL_FAST = 8  # calls until the interpreter has made the most of a function
 _LONGEST_WAIT_S = 86400
 """epoll counts milliseconds in 31 bits; a service may be given more time than that."""
 
@@ -130,10 +131,25 @@ def main(arguments: Sequence[str]) -> int:
 
 def _prepare(expected: str, settings: str, likely: str = "") -> Sandbox:
     """The sandbox that will be asked for, as ready as it can be, while nobody waits."""
-    sandbox = open_sandbox(expected, SandboxSettings.from_dict(json.loads(settings)))
+    given = SandboxSettings.from_dict(json.loads(settings))
+    _read_one_of_nobody(expected, given)
+    sandbox = open_sandbox(expected, given)
     with contextlib.suppress(InsituError, OSError):  # what is wrong is said when it is asked for
         sandbox.prepare(Likely.from_dict(json.loads(likely)) if likely else None)
     return sandbox
+
+
+def _read_one_of_nobody(expected: str, settings: SandboxSettings) -> None:
+    """Do what the request will need, some times: what runs for the first time takes several times as long."""
+    root = Path("/")
+    limits = Limits(memory_bytes=1, cpus=1, processes=1, wall_s=1, scratch_bytes=1)
+    mounts = (Mount(root, "/job/code"), Mount(root, "/job/outputs", writable=True))
+    spec = SandboxSpec("nobody", root, ("true",), {"PATH": "/bin"}, "/", mounts, limits, uid=1, gid=1)
+    line = KeeperRequest(spec, expected, root, settings).to_json()
+    for _ in range(_UNTIL_FAST):
+        request = KeeperRequest.from_json(line)
+        json.dumps(make_plan(request.spec, (), {}))
+        json.dumps(_who_i_am(request))
 
 
 def _stop_on_signal() -> socket.socket:
@@ -163,25 +179,32 @@ class _Claim:
         self._request = request
         self._is_ours: bool | None = None
 
+    def prepare(self) -> None:
+        """Write down who this is, under a name that nobody looks for: when it is wanted, only that is left to be made."""
+        self._partial.write_text(json.dumps(_who_i_am(self._request)), encoding="utf-8")
+
     def take(self) -> bool:
         """Waits until it is wanted. May be asked again."""
         found = self._is_ours
         if found is None:
-            found = self._is_ours = sys.stdin.readline() == GO and _write_who_i_am(self._request)
+            found = self._is_ours = sys.stdin.readline() == GO and self._say_who_i_am()
         return found
 
+    @property
+    def _partial(self) -> Path:
+        return self._request.state_dir / f"keeper.json.{os.getpid()}"
 
-def _write_who_i_am(request: KeeperRequest) -> bool:
-    """Write `keeper.json`; False when there is one already, of a keeper that an earlier agent started."""
-    partial = request.state_dir / f"keeper.json.{os.getpid()}"
-    partial.write_text(json.dumps(_who_i_am(request)), encoding="utf-8")
-    try:
-        os.link(partial, request.state_dir / "keeper.json")
-    except FileExistsError:
-        return False
-    finally:
-        partial.unlink()
-    return True
+    def _say_who_i_am(self) -> bool:
+        """Make `keeper.json`; False when there is one already, of a keeper that an earlier agent started."""
+        if not self._partial.exists():
+            self.prepare()
+        try:
+            os.link(self._partial, self._request.state_dir / "keeper.json")
+        except FileExistsError:
+            return False
+        finally:
+            self._partial.unlink()
+        return True
 
 
 def _who_i_am(request: KeeperRequest) -> dict[str, Any]:
@@ -204,6 +227,7 @@ def _keep(request: KeeperRequest, sandbox: Sandbox, stop: socket.socket, claim: 
     made: list[int] = []
 
     def streams() -> tuple[int, int]:
+        claim.prepare()
         if not claim.take():
             raise UnavailableError(f"the sandbox {spec.name} is not for this keeper", code="not-wanted")
         made.extend(_make_streams(request))
