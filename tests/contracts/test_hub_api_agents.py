@@ -260,6 +260,16 @@ def test_the_meter_tells_channels_and_room_while_a_job_runs(alice, leeds, job_id
     assert sizes["metric"] > 100
 
 
+def test_what_the_site_itself_says_is_a_channel_of_its_own(alice, leeds, job_id):
+    """Whoever reads that three log lines left where none may leave would look for a leak."""
+    note = {"kind": "log", "stream": "site", "text": "at least 1 × log line stayed at the site"}
+    leeds.tell(job_id, note, entry=7, size_bytes=80)
+    leeds.tell(job_id, line("x"), note, entry=8, size_bytes=100)
+    told = alice.get(f"/api/v1/jobs/{job_id}/meter").json()
+    assert {one["channel"]: one["entries"] for one in told["channels"]} == {"log": 1, "note": 2}
+    assert lines_of(alice, job_id) == [note["text"], "x", note["text"]]
+
+
 def test_the_meter_of_a_job_that_is_not_there_is_not_there(alice):
     assert alice.get("/api/v1/jobs/j-none/meter").status_code == 404
 

@@ -28,6 +28,7 @@ from insitu.agent.ledger import Ledger
 from insitu.agent.store import Store
 from insitu.domain.digests import digest_of
 from insitu.domain.errors import AuthenticationError, InsituError, UnavailableError, UnreachableError
+from insitu.wire.events import channel_of
 from insitu.wire.ledger import GENESIS, LedgerEntry
 
 _BATCH_EVENTS = 500
@@ -58,7 +59,7 @@ class _Line:
     """One journalled event as it will be sent."""
 
     seq: int
-    kind: str
+    kind: str  # as it is counted
     raw: bytes
 
 
@@ -133,7 +134,7 @@ class AttemptStream:
     def _number(self, events: list[dict[str, Any]]) -> list[_Line]:
         first = self._next_seq
         self._next_seq += len(events)
-        return [_Line(seq, str(event["kind"]), _dump({**event, "seq": seq})) for seq, event in enumerate(events, first)]
+        return [_Line(seq, channel_of(event), _dump({**event, "seq": seq})) for seq, event in enumerate(events, first)]
 
     def drain(self, timeout_s: float | None = None) -> bool:
         """Wait until the hub holds everything that was added; False if it took too long."""
@@ -174,7 +175,7 @@ class AttemptStream:
         for row in data[:whole].splitlines():
             raw, _, offset = row.rpartition(b"\t")
             event = json.loads(raw)
-            lines.append(_Line(event["seq"], event["kind"], raw))
+            lines.append(_Line(event["seq"], channel_of(event), raw))
             self.intake_offset = int(offset)
         if lines:
             self._next_seq = lines[-1].seq + 1

@@ -130,6 +130,7 @@ _START, _WORK, _SITE, _SERVE, _SELF = "Start here", "Work", "At a site", "Serve"
 ROOT: Mapping[str, Entry] = {
     "demo": Entry("demo.command", "Play the whole story on this machine, and clean up.", _START),
     "login": Entry("login", "Log in to a hub; make a signing key if there is none.", _START),
+    "whoami": Entry("whoami", "Whom the hub takes you for, and the fingerprint of your key.", _START),
     "doctor": Entry("doctor", "Check this machine, the login and the hub.", _START),
     "run": Entry("run", "Sign a job, say what may leave, and submit it.", _WORK),
     "job": Entry("job", "Jobs: list, show, logs, cancel, wait, schema.", _WORK),

@@ -91,7 +91,7 @@ def _show_line(data: dict[str, Any], out: Output) -> None:
 
 def _say_why_it_waits(job: JobView, out: Output) -> None:
     if job.state is JobState.QUEUED and job.reason.what:
-        out.note(Text.assemble(state("queued"), f": {job.reason.what}"))
+        out.note(Text.assemble(state("queued"), f": {job.reason.what}", (f"  {job.reason.hint}", "dim")))
     if not is_final(job.state) and job.link:
         out.note(Text.assemble(state(job.link), f": {job.site} is out of reach; the job goes on there"))
 

@@ -20,6 +20,7 @@ _CHANNELS: Mapping[str, str] = {
     "tag": "tags",
     "run": "runs",
     "log": "log lines",
+    "note": "notes of the site",
     "file": "outputs",
 }
 

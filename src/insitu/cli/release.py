@@ -71,7 +71,7 @@ def _list_at_site(found: list[dict[str, Any]]) -> None:
         "rule": lambda one: one["rule"],
         "measure": lambda one: one["measure"],
         "size": lambda one: format_bytes(one["size_bytes"]),
-        "decided": lambda one: when(one["at"]),
+        "judged": lambda one: when(one["at"]),
     }
     current().table(found, columns, key=lambda one: one["id"], empty="Nothing waits.")
 

@@ -135,8 +135,9 @@ def _no_dataset(job: WaitingJob, sites: list[SiteRoom]) -> Waits:
 def _no_room(job: WaitingJob, sites: list[SiteRoom]) -> Waits:
     names = ", ".join(site.name for site in sites)
     if not any(site.has_policy for site in sites):
-        hint = "the site's policy can't be read, so nothing runs there: its steward runs `insitu policy check`"
-    elif all(site.slots > 0 for site in sites):
+        what = f"{names} has no policy that can be read, so nothing runs there"
+        return _waits(job, QueueReason.NO_ROOM, what, "its steward runs `insitu policy check`")
+    if all(site.slots > 0 for site in sites):
         hint = f"it asks for {job.cpus:g} CPUs and {job.memory_bytes} bytes of memory; ask for less, or wait"
     else:
         hint = "it is placed when another job there ends"

@@ -7,7 +7,8 @@ entry that was written before it was sent.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -86,6 +87,12 @@ class LogEvent(_Event):
     kind: Literal["log"] = "log"
     stream: Literal["stdout", "stderr", "site"]
     text: str = Field(max_length=16384)
+
+
+def channel_of(event: Mapping[str, Any]) -> str:
+    """What an event counts as: its kind; of lines those apart that the site itself says, in sentences of ours."""
+    kind = str(event["kind"])
+    return "note" if kind == "log" and event.get("stream") == "site" else kind
 
 
 class KeptEvent(_Event):

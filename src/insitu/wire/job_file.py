@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, cast
 
+import rfc8785
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -240,9 +241,14 @@ def command_line(job: JobFile) -> str:
         if kind == "outputs":
             return f"/job/outputs/{name}"
         given = job.inputs[name]
-        return given.place(name) if isinstance(given, DatasetInput) else shlex.quote(str(given))
+        return given.place(name) if isinstance(given, DatasetInput) else shlex.quote(_as_signed(given))
 
     return _REFERENCE.sub(fill, job.command)
+
+
+def _as_signed(value: object) -> str:
+    """A value as it reads once it was signed: canonical JSON writes 1.0 as 1, so that is what the command gets."""
+    return rfc8785.dumps(value).decode() if isinstance(value, float) else str(value)
 
 
 def _set(document: dict[str, Any], path: str, value: str) -> None:

@@ -86,6 +86,16 @@ def test_events_are_numbered_from_one_without_a_gap(site: tuple[Store, Ledger], 
     assert [link.events[seq].text for seq in sorted(link.events)] == [str(number) for number in range(1200)]
 
 
+def test_what_the_site_itself_says_is_no_log_line_in_the_ledger(site: tuple[Store, Ledger], open_stream: Open) -> None:
+    stream = open_stream(ScriptedLink(site[1]))
+    stream.add([_log("epoch 1"), {**_log("one line stayed"), "stream": "site"}])
+    assert stream.drain(10)
+    stream.close()
+    entry = site[1].entries()[-1]
+    assert entry.counts == {"log": 1, "note": 1}
+    assert sum(entry.sizes.values()) == entry.size_bytes
+
+
 def test_a_reply_that_was_lost_means_the_same_batch_again_under_the_same_entry(
     site: tuple[Store, Ledger], open_stream: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

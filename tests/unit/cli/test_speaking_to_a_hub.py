@@ -101,6 +101,23 @@ def test_a_dry_run_shows_what_may_leave_and_submits_nothing(hub, job_file, capsy
     assert ("POST", "/api/v1/jobs") not in hub.asked
 
 
+def test_one_is_told_who_one_is_and_the_fingerprint_that_a_steward_lists(hub, capsys):
+    assert main.run(["whoami", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == {
+        "hub": "http://hub.test",
+        "name": ME["name"],
+        "role": ME["role"],
+        "fingerprint": KEY.public.fingerprint,
+    }
+
+
+def test_a_key_that_the_hub_does_not_know_is_said(hub, capsys):
+    hub.answers["GET", "/api/v1/whoami"] = {**ME, "key": ""}
+    assert main.run(["whoami"]) == 0
+    assert "insitu login" in capsys.readouterr().err
+
+
 def test_what_may_leave_is_said_before_a_job_is_submitted(hub, job_file, capsys):
     assert main.run(["run", str(job_file)]) == 0
     captured = capsys.readouterr()

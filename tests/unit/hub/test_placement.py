@@ -99,7 +99,9 @@ def test_a_job_without_data_may_go_anywhere():
 
 
 def test_a_missing_policy_is_named_as_what_to_mend():
-    assert "policy" in waits(place([job()], [site(slots=0, has_policy=False)])[0]).hint
+    answer = waits(place([job()], [site(slots=0, has_policy=False)])[0])
+    assert "leeds has no policy that can be read" in answer.what
+    assert "insitu policy check" in answer.hint
 
 
 def test_labels_mean_every_site_that_has_them_all():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+import rfc8785
 
 from insitu.domain.errors import InvalidInputError
-from insitu.wire.job_file import command_line, job_schema, load_job_file
+from insitu.wire.job_file import command_line, job_schema, load_job_file, parse_job_document
 
 JOB = """
 type: command
@@ -32,8 +35,16 @@ def test_sizes_and_times_become_numbers() -> None:
 
 def test_inputs_and_outputs_are_filled_into_the_command() -> None:
     assert command_line(load_job_file(JOB)) == (
-        "python train.py --data /job/inputs/patients --C 1.0 --out /job/outputs/model"
+        "python train.py --data /job/inputs/patients --C 1 --out /job/outputs/model"
     )
+
+
+def test_a_number_is_shown_as_it_will_read_once_it_was_signed() -> None:
+    """Canonical JSON has no 1.0: what a person is shown before must be what the site runs."""
+    for text in ("1.0", "0.25", "1e21", "1e-7"):
+        job = load_job_file(JOB, changes={"inputs.C": text})
+        signed = parse_job_document(json.loads(rfc8785.dumps(job.as_document())))
+        assert command_line(job) == command_line(signed), text
 
 
 def test_a_value_with_a_space_stays_one_word() -> None:

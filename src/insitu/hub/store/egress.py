@@ -11,10 +11,11 @@ from sqlalchemy import select
 from insitu.hub.store import outputs
 from insitu.hub.store.session import ReadSession
 from insitu.hub.store.tables import JobEventsRow, JobRow
+from insitu.wire.events import channel_of
 from insitu.wire.people import ChannelView, MeterView
 
 _BY_THE_HUB = -1
-_WORDS = frozenset({"metric", "param", "tag", "run", "log"})  # kinds that say something of the job's own
+_WORDS = frozenset({"metric", "param", "tag", "run", "log", "note"})  # kinds that say something of the job's own
 
 
 def meter(session: ReadSession, job_id: str) -> MeterView | None:
@@ -62,9 +63,10 @@ def _add_mixed(events: list[dict[str, Any]], size_bytes: int, entries: Counter[s
     """Share a batch's size among its kinds, by how long their events are here."""
     lengths: Counter[str] = Counter()
     for event in events:
-        if event["kind"] in _WORDS:
-            entries[event["kind"]] += 1
-            lengths[event["kind"]] += len(orjson.dumps(event))
+        channel = channel_of(event)
+        if channel in _WORDS:
+            entries[channel] += 1
+            lengths[channel] += len(orjson.dumps(event))
     whole = max(1, lengths.total())
     left = size_bytes
     for kind, length in lengths.most_common()[1:]:

@@ -34,10 +34,12 @@ from insitu.wire.events import (
     Event,
     EventBatch,
     KeptEvent,
+    LogEvent,
     MetricEvent,
     ParamEvent,
     StateEvent,
     TagEvent,
+    channel_of,
 )
 from insitu.wire.plain_metrics import PlainMetrics
 
@@ -187,6 +189,9 @@ def _apply(session: WriteSession, head: AttemptHead, events: Sequence[Event], no
             plain = plain and finite
             if event.run == LOCAL_RUN:
                 numbers[event.key] = (event.value, None) if finite else (None, str(event.value))
+        elif isinstance(event, LogEvent):
+            if event.stream == "site":
+                kinds.add("note")
         elif isinstance(event, ParamEvent | TagEvent):
             if event.run == LOCAL_RUN:
                 words[event.kind, event.key] = event.value
@@ -231,7 +236,7 @@ def _rewritten(events: Sequence[Event], replaced: dict[int, dict[str, Any] | Non
         if isinstance(event, MetricEvent) and not math.isfinite(event.value):
             item["value"] = str(event.value)
         shown.append(item)
-    kinds = sorted({item["kind"] for item in shown})
+    kinds = sorted({item["kind"] for item in shown} | {channel_of(item) for item in shown})
     return _Shown(orjson.dumps(shown), len(shown), f",{','.join(kinds)},")
 
 
