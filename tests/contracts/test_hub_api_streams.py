@@ -227,6 +227,19 @@ def test_many_batches_are_streamed_without_a_gap(world, alice, leeds):
     assert ids == list(range(1, len(ids) + 1))
 
 
+def test_who_follows_while_batches_come_sees_each_event_once_and_in_order(world, pool, alice, leeds):
+    job_id = a_running_job(world, alice, leeds)
+    seen = [pool.submit(events_of, alice, job_id) for _ in range(2)]
+    until(lambda: waiters(world, f"job:{job_id}") == 2)
+    for start in range(40):
+        leeds.tell(job_id, *({"kind": "log", "stream": "stdout", "text": f"{start}.{n}"} for n in range(3)))
+    leeds.state(job_id, "failed", failure="script")
+    for events in (one.result(LIMIT_S) for one in seen):
+        assert [int(event["id"]) for event in events] == list(range(1, len(events) + 1))
+        assert '"state":"failed"' in events[-1]["data"]
+        assert sum('"text":"39.2"' in event["data"] for event in events) == 1
+
+
 @pytest.mark.parametrize("last_id", ["x", "-1", "9" * 40])
 def test_an_id_that_is_none_is_refused(world, alice, leeds, last_id):
     job_id = a_running_job(world, alice, leeds)

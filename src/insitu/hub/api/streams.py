@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -144,17 +144,24 @@ async def _events(parts: Parts, job_id: str, cursor: int) -> AsyncIterator[bytes
     # At once, so that proxies and clients know that it is alive.
     yield b"retry: 1000\n\n"
     topic = stream.topic(job_id)
-    while not parts.bell.closed:
-        mark = parts.bell.mark(topic)
-        found, stands = await run_in_threadpool(_read, parts, job_id, cursor)
-        if found:
-            cursor = found[-1].cursor
-            yield b"".join(_as_sent(one) for one in found if one.event["kind"] in _SEEN) or b": -\n\n"
-        if cursor >= stands.cursor:
-            if stands.at_rest:
-                return
-            if not await _rung(parts, topic, mark):
-                yield b": ping\n\n"
+    with parts.store.tails.follow(job_id):
+        while not parts.bell.closed:
+            mark = parts.bell.mark(topic)
+            fresh = parts.store.tails.starting_at(job_id, cursor + 1)
+            if fresh is not None:
+                # What else there is, and whether more is to come, is looked up once this is on its way.
+                found = list(stream.events_of(fresh))
+                cursor = found[-1].cursor
+                yield _all_as_sent(found)
+            found, stands = await run_in_threadpool(_read, parts, job_id, cursor)
+            if found:
+                cursor = found[-1].cursor
+                yield _all_as_sent(found)
+            if cursor >= stands.cursor:
+                if stands.at_rest:
+                    return
+                if not await _rung(parts, topic, mark):
+                    yield b": ping\n\n"
 
 
 def _read(parts: Parts, job_id: str, cursor: int) -> tuple[list[stream.StreamedEvent], stream.Stands]:
@@ -174,6 +181,10 @@ async def _rung(parts: Parts, topic: str, mark: int) -> bool:
         return rung.done()
     finally:
         parts.bell.forget(topic, rung)
+
+
+def _all_as_sent(found: Sequence[stream.StreamedEvent]) -> bytes:
+    return b"".join(_as_sent(one) for one in found if one.event["kind"] in _SEEN) or b": -\n\n"
 
 
 def _as_sent(one: stream.StreamedEvent) -> bytes:

@@ -28,6 +28,7 @@ from insitu.hub.store import job_states, outputs, stream
 from insitu.hub.store.job_states import AttemptHead
 from insitu.hub.store.session import ReadSession, WriteSession, insert_into
 from insitu.hub.store.tables import JobEventsRow, JobKeptRow, JobRow, JobValueRow, table_of
+from insitu.hub.store.tails import StoredBatch
 from insitu.wire.events import (
     LOCAL_RUN,
     DecisionEvent,
@@ -259,6 +260,7 @@ def _keep(
             "received_at": now,
         },
     )
+    session.tail(head.job_id, StoredBatch(head.cursor + 1, head.attempt, shown.payload))
 
 
 def _keep_values(

@@ -34,6 +34,7 @@ from sqlalchemy.sql.selectable import TypedReturnsRows
 
 from insitu.domain.errors import ConflictError, InsituError, InvalidInputError, UnavailableError
 from insitu.hub.store import tables
+from insitu.hub.store.tails import StoredBatch, Tails
 
 CHANNEL = "insitu_wake"
 
@@ -83,6 +84,8 @@ class WriteSession(ReadSession):
         super().__init__(connection)
         self.topics: dict[str, None] = {}
         """In the order in which they were named."""
+        self.streamed: list[tuple[str, StoredBatch]] = []
+        """What was written to jobs' streams."""
 
     def change(self, statement: Executable, parameters: Any = None) -> int:
         """Run a change and return how many rows it touched: 0 means that somebody was faster."""
@@ -106,6 +109,10 @@ class WriteSession(ReadSession):
     def wake(self, topic: str) -> None:
         """Tell whoever waits for `topic`, once this is committed."""
         self.topics[topic] = None
+
+    def tail(self, job_id: str, batch: StoredBatch) -> None:
+        """Keep for those who follow the job what it was written, once this is committed."""
+        self.streamed.append((job_id, batch))
 
     def one_at_a_time(self, name: str) -> None:
         """Until the end of this transaction nobody else passes here. SQLite has one writer anyway."""
@@ -131,6 +138,7 @@ class Store:
         self.url = url
         self.on_postgres = url.startswith("postgresql")
         self._announce = announce
+        self.tails = Tails()
         # Told apart from what this process itself said, which it has announced already.
         self._process = uuid.uuid4().hex
         self._stop = threading.Event()
@@ -165,6 +173,8 @@ class Store:
                         {"channel": CHANNEL, "body": f"{self._process} {topic}"},
                     )
             connection.commit()
+            for job_id, batch in session.streamed:
+                self.tails.put(job_id, batch)
             # Before the connection is given back: somebody waits for this, and for that nobody.
             for topic in session.topics:
                 self._announce(topic)

@@ -18,6 +18,7 @@ from sqlalchemy import bindparam, insert, select, update
 from insitu.domain.jobs import JobState, is_final
 from insitu.hub.store.session import ReadSession, WriteSession
 from insitu.hub.store.tables import JobEventsRow, JobRow, table_of
+from insitu.hub.store.tails import StoredBatch
 from insitu.wire.people import EgressItem, LogLine, MetricPoint
 
 _BY_THE_HUB = -1
@@ -95,12 +96,18 @@ def after(
     query = _AFTER.where(_EVENTS.c.kinds.contains(f",{kinds[0]},")) if len(kinds) == 1 else _AFTER
     rows = session.rows(query, {"job": job_id, "after": cursor, "batches": batches})
     found = (
-        StreamedEvent(number, attempt, event)
-        for first, attempt, payload in rows
-        for number, event in enumerate(orjson.loads(payload), first)
-        if number > cursor and (not kinds or event["kind"] in kinds)
+        one
+        for row in rows
+        for one in events_of(StoredBatch(*row))
+        if one.cursor > cursor and (not kinds or one.event["kind"] in kinds)
     )
     return list(islice(found, most))
+
+
+def events_of(batch: StoredBatch) -> Iterator[StreamedEvent]:
+    """The events of one row."""
+    first, attempt, payload = batch
+    return (StreamedEvent(number, attempt, event) for number, event in enumerate(orjson.loads(payload), first))
 
 
 def run_event(session: ReadSession, job_id: str, attempt: int, local: str) -> dict[str, Any] | None:
