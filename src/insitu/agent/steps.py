@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import threading
 import time
 from collections import Counter
@@ -26,6 +25,7 @@ from insitu.agent.attempt import Attempt, Next
 from insitu.agent.catalogue import DatasetVersion, list_datasets
 from insitu.agent.direct.of_job import after_reading, keep_feeding, list_for_intake
 from insitu.agent.inside import intake_request, sandbox_spec
+from insitu.agent.installed_texts import tell
 from insitu.agent.meter import room_bytes
 from insitu.agent.newer_policy import SecondLook, channels
 from insitu.agent.ready_data import private_copies, ready_data
@@ -37,6 +37,7 @@ from insitu.domain.errors import DeniedError, InsituError, UnavailableError
 from insitu.domain.jobs import FailureClass, JobState
 from insitu.domain.outputs import Decision
 from insitu.gate.channels.code_words import CODE_WORDS, WORDS_VERSION, read_code, write_code_words
+from insitu.gate.channels.installed_texts import INSTALLED_TEXTS
 from insitu.gate.policy.values import SandboxRules
 from insitu.intake.client import EventReader, IntakeHandle, attach
 from insitu.sandbox.keeper import KeeperRequest
@@ -145,6 +146,7 @@ def _ready_spec(attempt: Attempt, target: Target, data: list[tuple[str, DatasetV
     site = attempt.site
     code = _code(attempt)
     environment = site.environments.ready(Digest(target.lock), site.link.fetch_blob)
+    tell(site.environments.texts(environment), attempt.workspace.intake / INSTALLED_TEXTS)
     uid = _uid(attempt)
     attempt.workspace.make_outputs(uid)
     return sandbox_spec(attempt, code, environment, data, uid, copies=private_copies(attempt, data, uid))
@@ -213,11 +215,7 @@ def _tell_code_words(code: Path, target: Path) -> None:
     known = code.with_name(f"{code.name}.words-{WORDS_VERSION}")
     if not known.exists():
         write_code_words(read_code(code), known)
-    # A copy, whole or not there: where all have one uid the gate's process could write to what it shares.
-    partial = target.with_suffix(".partial")
-    shutil.copyfile(known, partial)
-    partial.chmod(0o644)  # it has a uid of its own otherwise
-    partial.replace(target)
+    tell(known, target)
 
 
 # -- running → judging -------------------------------------------------------------------------------------------------

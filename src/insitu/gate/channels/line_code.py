@@ -26,6 +26,7 @@ from math import ceil, log2
 
 from insitu.gate.channels.adaptive import Counts, Sequence
 from insitu.gate.channels.code_words import CodeWords
+from insitu.gate.channels.installed_texts import NONE_INSTALLED, Installed
 from insitu.gate.channels.line_shapes import Line, Part, hide, take_apart
 from insitu.gate.channels.number_price import MetricValues, Place, Places, Price
 from insitu.gate.channels.word_price import NewLine, WordPrice
@@ -44,6 +45,7 @@ class LineCode:
         metrics: values that have left already.
         code: what the signed code says.
         names: words of the datasets' columns.
+        installed: what the packages say that the job's environment has.
         hides: whether numbers may be hidden; else a text leaves as it is or not at all.
     """
 
@@ -54,11 +56,12 @@ class LineCode:
         metrics: MetricValues | None = None,
         code: Callable[[], CodeWords] = CodeWords,
         names: Iterable[str] = (),
+        installed: Installed = NONE_INSTALLED,
         hides: bool = True,
     ) -> None:
         self._most = 8.0 * ceiling_bytes
         self._metrics = metrics or MetricValues()
-        self._words = WordPrice(code, names)
+        self._words = WordPrice(code, names, installed)
         self._places = Places()
         self._streams = Counts()
         self._sequences: dict[str, Sequence] = {}

@@ -9,7 +9,9 @@ was held can still be read by the steward.
 What looks like nothing of the kind can still be chosen to spell something. So each
 line is charged what it tells beyond what was to be expected, against
 `release.logs.ceiling` (`channels/line_code.py`); lines that would tell more stay,
-and numbers that would are hidden. Once a line was held because it says rows or columns
+and numbers that would are hidden. What the clock says is the gate's to tell: times of
+loggers and the durations in progress bars are left out and said anew
+(`channels/clock_times.py`, `channels/progress_bars.py`). Once a line was held because it says rows or columns
 of the data, only lines in a form that has left before leave: a table printed cell by
 cell is stopped at its first cell that tells.
 
@@ -27,10 +29,13 @@ from typing import Literal
 from urllib.parse import unquote
 
 from insitu.gate.channels.cells import read_backwards
+from insitu.gate.channels.clock_times import mark_times, say_times
 from insitu.gate.channels.code_words import CodeWords
 from insitu.gate.channels.disguise import Disguise
 from insitu.gate.channels.evidence import LiveEvidence, Telling
+from insitu.gate.channels.installed_texts import SOURCE_FOLDER
 from insitu.gate.channels.line_code import LineCode
+from insitu.gate.channels.progress_bars import mark_bar, say_bar
 from insitu.gate.channels.rate import Rate
 from insitu.gate.channels.tracebacks import TracebackFilter
 from insitu.gate.encoded_text import encoded_run
@@ -53,6 +58,7 @@ HeldBy = Literal[
     "encoded-line",
     "rows-in-line",
     "data-in-line",
+    "bar-on-its-way",
     "traceback",
 ]
 
@@ -64,6 +70,7 @@ _SPACED = re.compile(r"(?<!\S)\S(?: +\S){5,}(?!\S)")
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _DIGIT_WORDS = re.compile(rf"\b(?:(?:{'|'.join(_DIGITS)})\b[ ,_-]*){{4,}}", re.IGNORECASE)
 _THOUSANDS = re.compile(r"(?<![\w.,])[0-9]{1,3}(?:,[0-9]{3})+(?![\w,])")
+_INSTALLED_AT = re.compile(rf"(?<![\w/.])/[\w./+-]{{1,200}}?/{SOURCE_FOLDER}")  # the machine's, and in no text
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _NUMBER = re.compile(r"(?<![\w.])([-+]?[0-9]+\.[0-9]+(?:[eE][-+]?[0-9]{1,3})?|[0-9]{11,})(?![\w]|\.[0-9])")
 
@@ -121,14 +128,17 @@ class LogGate:
                     outcomes[index] = LineOutcome((), "rows-in-line" if told == "rows" else "data-in-line")
         for index in asked:
             if outcomes[index].held_by is None:
-                outcomes[index] = self._within_bounds(outcomes[index].released[0])
+                outcomes[index] = self._within_bounds(outcomes[index].released[0], at)
             else:
                 self._told.be_wary()  # whoever has printed a row once is believed in nothing new
         return outcomes
 
-    def _within_bounds(self, text: str) -> LineOutcome:
+    def _within_bounds(self, text: str, at: datetime) -> LineOutcome:
         """The line as it may leave by what it tells and by its size."""
-        shown = self._told.may_leave(self._stream, text) if self._mode == "scanned" else text
+        shown: str | None = text
+        if self._mode == "scanned":
+            told = self._told.may_leave(self._stream, text)
+            shown = None if told is None else say_bar(say_times(told, at))
         if shown is None:
             return LineOutcome((), "new-after-rows" if self._told.is_wary else "log-ceiling")
         return LineOutcome((shown,)) if self._budget.spend(_size(shown)) else LineOutcome((), "log-budget")
@@ -155,7 +165,12 @@ class LogGate:
         if self._mode == "open":
             return LineOutcome((text,))
         held_by = self._objection_to(text)
-        return LineOutcome((), held_by) if held_by else LineOutcome((rounded_line(text, self._digits),))
+        if held_by:
+            return LineOutcome((), held_by)
+        marked = mark_bar(mark_times(_INSTALLED_AT.sub(SOURCE_FOLDER, text), at))
+        if marked is None:
+            return LineOutcome((), "bar-on-its-way")
+        return LineOutcome((rounded_line(marked, self._digits),))
 
     def _objection_to(self, text: str) -> HeldBy | None:
         if len(text) > LINE_BYTES:
