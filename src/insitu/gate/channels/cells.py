@@ -77,6 +77,10 @@ class Said(NamedTuple):
     backwards: bool = False
 
 
+_NOT_MET = Hit("", [], [], 0.0, 0.0)
+"""For a number that was not looked up before."""
+
+
 def read_text(text: str, *, phrases: bool) -> Said:
     """The numbers of `text`, each as precise as it was printed, and its words and runs of up to four words."""
     numbers = _finite([_read_number(token) for token in NUMBER.findall(text)[:_MOST_TOKENS]])
@@ -200,13 +204,15 @@ class LiveCells:
         if not len(self._values):
             return [None] * len(numbers)
         known = self._numbers
-        fresh = [number for number in numbers if number not in known]
-        if fresh:
+        hits = [known.get(number, _NOT_MET) for number in numbers]
+        if _NOT_MET in hits:
+            fresh = [number for number, hit in zip(numbers, hits, strict=True) if hit is _NOT_MET]
             if len(known) + len(fresh) > _MOST_PHRASES:
                 known.clear()
                 fresh = list(numbers)
             known.update(zip(fresh, self._look_up_numbers(fresh), strict=True))
-        return [known[number] for number in numbers]
+            return [known[number] for number in numbers]
+        return hits
 
     def _look_up_numbers(self, numbers: Sequence[Number]) -> list[Hit | None]:
         given = np.array(numbers)

@@ -30,6 +30,7 @@ _TIME = re.compile(
     r"(?P<time>[0-9]{2}:[0-9]{2}:[0-9]{2})(?:[.,][0-9]{3}(?:[0-9]{3})?)?(?:Z|\+00:?00)?(?![\w:]|[.,][0-9])"
     r"|(?<=^[IWEF])(?P<day>[0-9]{4}) (?P<of_day>[0-9]{2}:[0-9]{2}:[0-9]{2})\.[0-9]{6}(?![\w:])"
 )
+_LIKELY = re.compile(":[0-9]{2}:[0-9]{2}")  # without it there is no time, and most lines have none
 _DIGIT = re.compile("[0-9]")
 _ANY_MARK = re.compile(f"[{min(_FORM_OF)}-{max(_FORM_OF)}]")
 _OPENS = "[(<"
@@ -40,7 +41,7 @@ _DAY = timedelta(days=1)
 
 def mark_times(text: str, at: datetime) -> str:
     """`text` with a mark for each time in it (the first two) that agrees with `at`, when the gate read the line."""
-    if ":" not in text:
+    if not _LIKELY.search(text):
         return text
     at = at.astimezone(UTC)
     pieces: list[str] = []

@@ -67,7 +67,9 @@ _CODED = re.compile(r"[A-Za-z0-9+/_=~-]{12,}")
 _MIXED = re.compile(r"[0-9+/=]|[a-z][A-Z]")  # what words have not
 _MOST_FRAMES = 1000
 _SPACED = re.compile(r"(?<!\S)\S(?: +\S){5,}(?!\S)")
+_SPACED_WITHIN = re.compile(r" \S(?: +\S){3,} ")  # is in all of them, and sooner found
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_DIGIT_WORD = re.compile("|".join(_DIGITS))
 _DIGIT_WORDS = re.compile(rf"\b(?:(?:{'|'.join(_DIGITS)})\b[ ,_-]*){{4,}}", re.IGNORECASE)
 _THOUSANDS = re.compile(r"(?<![\w.,])[0-9]{1,3}(?:,[0-9]{3})+(?![\w,])")
 _INSTALLED_AT = re.compile(rf"(?<![\w/.])/[\w./+-]{{1,200}}?/{SOURCE_FOLDER}")  # the machine's, and in no text
@@ -138,7 +140,8 @@ class LogGate:
         shown: str | None = text
         if self._mode == "scanned":
             told = self._told.may_leave(self._stream, text)
-            shown = None if told is None else say_bar(say_times(told, at))
+            # No mark is ASCII, and most lines are.
+            shown = told if told is None or text.isascii() else say_bar(say_times(told, at))
         if shown is None:
             return LineOutcome((), "new-after-rows" if self._told.is_wary else "log-ceiling")
         return LineOutcome((shown,)) if self._budget.spend(_size(shown)) else LineOutcome((), "log-budget")
@@ -167,7 +170,9 @@ class LogGate:
         held_by = self._objection_to(text)
         if held_by:
             return LineOutcome((), held_by)
-        marked = mark_bar(mark_times(_INSTALLED_AT.sub(SOURCE_FOLDER, text), at))
+        if SOURCE_FOLDER in text:
+            text = _INSTALLED_AT.sub(SOURCE_FOLDER, text)
+        marked = mark_bar(mark_times(text, at))
         if marked is None:
             return LineOutcome((), "bar-on-its-way")
         return LineOutcome((rounded_line(marked, self._digits),))
@@ -219,13 +224,13 @@ class LogBudget:
 
 def _decoded(text: str) -> str:
     """With escapes as of addresses (RFC 3986) behind it undone, and letters that stand apart put together."""
-    if _ESCAPE.search(text):  # Ada%20Lovelace
+    if "%" in text and _ESCAPE.search(text):  # Ada%20Lovelace
         text = f"{text} ; {unquote(text)}"
-    if _SPACED.search(text):  # A d a , 4 7
+    if _SPACED_WITHIN.search(text) and _SPACED.search(text):  # A d a , 4 7
         text = f"{text} ; {_SPACED.sub(lambda found: found[0].replace(' ', ''), text)}"
-    if _DIGIT_WORDS.search(text):  # four seven one nine
+    if _DIGIT_WORD.search(text.lower()) and _DIGIT_WORDS.search(text):  # four seven one nine
         text = f"{text} ; {_DIGIT_WORDS.sub(_as_digits, text)}"
-    if _THOUSANDS.search(text):  # 4,771,023
+    if "," in text and _THOUSANDS.search(text):  # 4,771,023
         text = f"{text} ; {_THOUSANDS.sub(lambda found: found[0].replace(',', ''), text)}"
     return text
 
@@ -240,6 +245,8 @@ def rounded_line(text: str, digits: int) -> str:
 
 
 def _rounded(token: str, digits: int) -> str:
+    if len(token) <= digits:
+        return token
     mantissa = token.lower().partition("e")[0]
     significant = mantissa.lstrip("+-0.").replace(".", "")
     if len(significant) <= digits:
@@ -251,4 +258,4 @@ def _rounded(token: str, digits: int) -> str:
 
 
 def _size(text: str) -> int:
-    return len(text.encode(errors="replace")) + 1
+    return (len(text) if text.isascii() else len(text.encode(errors="replace"))) + 1
