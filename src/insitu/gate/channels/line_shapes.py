@@ -44,7 +44,8 @@ class Part(NamedTuple):
         return 10.0 ** max(0, self.decimals)
 
 
-_new_part: Callable[..., Part] = tuple.__new__  # past its constructor, in which half of the time would go
+_new_part: Callable[..., Part] = tuple.__new__  # type: ignore[reportUnknownMemberType]
+"""Past its constructor, in which half of the time would go."""
 
 
 class Line(NamedTuple):

@@ -84,7 +84,7 @@ class Price(NamedTuple):
     off: int
 
 
-_new_price: Callable[..., Price] = tuple.__new__
+_new_price: Callable[..., Price] = tuple.__new__  # type: ignore[reportUnknownMemberType]
 
 
 class Place:
