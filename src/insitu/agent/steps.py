@@ -123,8 +123,10 @@ def prepare(attempt: Attempt) -> Next:
     except InsituError as exc:
         return Next.failed(FailureClass.DATA, exc)
     _end_intake_of_a_former_try(attempt)
+    environment = site.environments.ready(Digest(target.lock), site.link.fetch_blob)
+    texts = site.environments.texts(environment)
     request = KeeperRequest(
-        spec=_ready_spec(attempt, target, data),
+        spec=_ready_spec(attempt, environment, data),
         sandbox=site.sandbox.name,
         state_dir=attempt.workspace.keeper,
         settings=site.sandbox_settings,
@@ -133,7 +135,7 @@ def prepare(attempt: Attempt) -> Next:
     # Sandbox and gate get ready beside each other and beside the disk, the one that takes longest first. Whatever goes
     # wrong meanwhile ends both, and no code has run.
     with site.keepers.starting(request) as keeper:
-        _make_room_for_intake(attempt)
+        _make_room_for_intake(attempt, texts)
         with site.intakes.starting(intake_request(attempt, data)) as intake:
             site.store.sync()
             attempt.intake = intake.ready()
@@ -141,22 +143,20 @@ def prepare(attempt: Attempt) -> Next:
     return _runs(attempt)
 
 
-def _ready_spec(attempt: Attempt, target: Target, data: list[tuple[str, DatasetVersion]]) -> SandboxSpec:
+def _ready_spec(attempt: Attempt, environment: Path, data: list[tuple[str, DatasetVersion]]) -> SandboxSpec:
     """What the sandbox is to be, once code and packages are here."""
-    site = attempt.site
     code = _code(attempt)
-    environment = site.environments.ready(Digest(target.lock), site.link.fetch_blob)
-    tell(site.environments.texts(environment), attempt.workspace.intake / INSTALLED_TEXTS)
     uid = _uid(attempt)
     attempt.workspace.make_outputs(uid)
     return sandbox_spec(attempt, code, environment, data, uid, copies=private_copies(attempt, data, uid))
 
 
-def _make_room_for_intake(attempt: Attempt) -> None:
-    """Its folders, and in them what it has to know of code and data that it can't reach."""
+def _make_room_for_intake(attempt: Attempt, texts: Path | None) -> None:
+    """Its folders, and in them what it has to know of code, packages and data that it can't reach."""
     attempt.workspace.make(gate_uid=attempt.site.settings.gate_gid)
     list_for_intake(attempt)
     _tell_code_words(_code_folder(attempt), attempt.workspace.intake / CODE_WORDS)
+    tell(texts, attempt.workspace.intake / INSTALLED_TEXTS)
 
 
 def _uid(attempt: Attempt) -> int:
