@@ -89,6 +89,8 @@ class Sequence:
                     continue
                 known = self._contexts[context] = Counts()
             known.add(symbol)
+        if self._repeated >= _LONGEST_REPEAT and symbol == self._last and None not in self._counts:
+            return  # it goes on in the same contexts
         self._repeated = self._repeated + 1 if symbol == self._last else 0
         self._last, self._before = symbol, self._last
         one, two, three = self._now = self._contexts_now()

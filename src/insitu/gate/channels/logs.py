@@ -23,9 +23,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import unquote
 
 from insitu.gate.channels.cells import read_backwards
@@ -77,8 +76,7 @@ _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _NUMBER = re.compile(r"(?<![\w.])([-+]?[0-9]+\.[0-9]+(?:[eE][-+]?[0-9]{1,3})?|[0-9]{11,})(?![\w]|\.[0-9])")
 
 
-@dataclass(frozen=True, slots=True)
-class LineOutcome:
+class LineOutcome(NamedTuple):
     """What leaves for one line (none, itself, or the summary of a traceback), and why the line did not."""
 
     released: tuple[str, ...] = ()

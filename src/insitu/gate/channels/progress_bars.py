@@ -17,7 +17,6 @@ _SHOWN = {ord(CLOCK_MARK): "\u2026", ord(_WHOLE_MARK): f"100%|{chr(0x2588) * 10}
 _GLYPHS = re.compile(r"(?P<percent>[0-9]{1,3})%\|[ 0-9#\u2588-\u258f]+\||[\u2501\u2578\u257a]{4,}|\[[=>.-]{6,}\]")
 BAR = f"{_WHOLE_MARK} 1/1 [{CLOCK_MARK}]"
 """As tqdm draws it, once it is whole."""
-_SIGNS = ("[", "|", "\u2501", "\u2578")  # without one there is no bar, and most lines have none
 _UNTIL = re.compile(r"([0-9]+)/([0-9]+)\s*$")
 _SO_FAR = re.compile(r"\s*([0-9]+)/([0-9]+)")
 _PERCENT = re.compile(r"\s*([0-9]{1,3})%")
@@ -36,7 +35,8 @@ def mark_bar(text: str) -> str | None:
 
     Blanks at its end go: they wipe out what stood there of a longer state.
     """
-    if not any(sign in text for sign in _SIGNS):
+    # Without one of these there is no bar, and most lines have none.
+    if "[" not in text and "|" not in text and "\u2501" not in text and "\u2578" not in text:
         return text
     while (bar := _GLYPHS.search(text)) is not None:
         behind = _CLOCK.sub(CLOCK_MARK, text[bar.end() :], count=1)
