@@ -1,11 +1,21 @@
 """An ordinary script with the real MLflow client, through a forwarder and the job's socket, as in a sandbox."""
 
 import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
 
+import mlflow
 import pytest
 
+from insitu.gate.channels.evidence import LiveEvidence
+from insitu.gate.channels.installed_code import texts_of_files
+from insitu.gate.channels.installed_texts import INSTALLED_TEXTS, InstalledTextsFile, write_texts
+from insitu.gate.channels.line_code import LineCode
+from insitu.gate.channels.logs import LogBudget, LogGate
+from insitu.gate.policy.loading import load_policy
 from insitu.wire.events import LOCAL_RUN
-from tests.unit.intake.served_job import RUN, WAIT_S, ServedJob, a_pool, a_request, run_script
+from tests.unit.intake.served_job import POLICY, RUN, WAIT_S, ServedJob, a_pool, a_request, run_script
 
 SCRIPT = """
 import json, os, pathlib, sys, tempfile
@@ -96,6 +106,14 @@ def story(tmp_path_factory):
     """One run of the script; what it saw, and what its intake wrote."""
     folder, home = tmp_path_factory.mktemp("intake"), tmp_path_factory.mktemp("script")
     (home / "train.py").write_text(SCRIPT)
+    packages = Path(mlflow.__file__).parents[1]
+    files = [
+        file
+        for name in ("mlflow", "sklearn", "tqdm")
+        for file in sorted((packages / name).rglob("*.py"))
+        if "tests" not in file.parts
+    ]
+    write_texts(texts_of_files(packages, files), folder / INSTALLED_TEXTS)
     pool = a_pool()
     handle = pool.start(a_request(folder))
     try:
@@ -189,6 +207,24 @@ def test_a_call_that_is_not_served_is_an_error_that_says_what_is(story):
 def test_lines_that_the_script_printed_are_events(story):
     _, job = story
     assert "all done" in [event.text for event in job.of_kind("log") if event.stream == "stdout"]
+
+
+def test_what_libraries_print_uses_up_little_of_the_account_of_lines(story):
+    """As often as the bars of a slow machine would have it, and with the script's own words to come."""
+    _, job = story
+    rules = load_policy(POLICY).release
+    texts = InstalledTextsFile(job.folder / INSTALLED_TEXTS)
+    account = LineCode(rules.logs.ceiling_bytes, installed=lambda: texts.found)
+    log = LogGate(rules, LiveEvidence([]), LogBudget(1 << 20), stream="stderr", telling=account)
+    now = datetime.now(UTC)
+    written = (job.folder / "logs" / "stderr.log").read_text().replace("\r", "\n")
+    lines = re.sub(r"\d{4}/\d\d/\d\d [\d:]{8}", f"{now:%Y/%m/%d %H:%M:%S}", written).splitlines()
+    bars = [line for line in lines if "%|" in line]
+    assert bars
+    slow = [re.sub(r"[0-9.]+it/s", f"{at + 1}.{at:02d}s/it", bar) for at in range(3) for bar in bars]
+    outcomes = log.lines([*lines, *slow], now)
+    assert {one.held_by for one in outcomes} <= {None, "bar-on-its-way"}
+    assert account.told_bytes < 0.4 * rules.logs.ceiling_bytes
 
 
 # The flavour needs torch, which is too large to be installed for a test. These are the calls that

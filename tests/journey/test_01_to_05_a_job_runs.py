@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from insitu.domain.errors import InsituError
+from insitu.gate.channels.installed_texts import INSTALLED_TEXTS
 from insitu.sdk.client import Client
 from insitu.sdk.config import Login
 from insitu.wire.keys import SigningKey
@@ -23,6 +24,17 @@ print("key" in os.environ, sorted(os.listdir("/job")))
     assert world.log_text(job.id) == "rows True\nFalse ['code', 'inputs', 'outputs']"
     assert job.site == "leeds"
     assert job.datasets == ["wdbc@1"]
+
+
+def test_a_running_job_s_gate_knows_what_its_packages_may_print(world: World) -> None:
+    job = world.alice.submit(world.job_folder("import time\nprint('in', flush=True)\ntime.sleep(600)\n") / "job.yaml")
+    world.wait_until(lambda: world.log_text(job.id))
+    (given,) = world.site.jobs.glob(f"{job.id}-*/**/{INSTALLED_TEXTS}")
+    texts = given.read_text().split("\n")
+    assert "UserWarning" in texts
+    assert any(text.startswith("site-packages/") for text in texts)
+    world.alice.cancel(job.id)
+    assert world.wait_for_state(job.id, "cancelled").state == "cancelled"
 
 
 def test_a_followed_job_tells_its_states_and_lines_while_it_runs(world: World) -> None:

@@ -4,6 +4,7 @@
     <cache>/wheels                wheels by their hash; from the hub, or brought on a stick (`insitu env import`)
     <cache>/uv                    what uv has unpacked, and what was compiled
     <cache>/environments/<key>    trees, made of hard links
+    <cache>/environments/<key>.texts-<version>   what their packages may print
 
 Wheels are taken by the hash in the signed lock alone, whatever the hub serves, and
 uv sees no index. Where `agent.yaml` names an index, that is asked instead of the
@@ -17,6 +18,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from insitu.agent.installed_texts import texts_of
 from insitu.agent.wheels import WheelsOfHub
 from insitu.domain.digests import Digest, digest_of_file
 from insitu.domain.errors import IntegrityError, InvalidInputError, NotFoundError
@@ -55,7 +57,7 @@ class Environments:
         self._wheels = wheels
         self._index_url, self._offline = index_url, offline
         self._ready: dict[Digest, Environment] = {}
-        self._making = threading.Lock()
+        self._making, self._reading = threading.Lock(), threading.Lock()
 
     def ready(self, lock: Digest, fetch: Callable[[Digest, Path], None]) -> Path:
         """The tree to mount at /opt/env for `lock`.
@@ -81,6 +83,11 @@ class Environments:
                 known = self._find(lock) or self._make(lock, self._lock_file(lock, fetch).read_bytes())
         self._ready[lock] = known
         return known
+
+    def texts(self, tree: Path) -> Path | None:
+        """What the packages of a tree may print (`gate/channels/installed_texts.py`); None if nobody could find out."""
+        with self._reading:
+            return texts_of(tree)
 
     def packages(self, lock: Digest) -> tuple[tuple[str, str], ...]:
         """(name, version) of a lock that is here already.

@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import threading
 import time
 from collections import Counter
@@ -26,6 +25,7 @@ from insitu.agent.attempt import Attempt, Next
 from insitu.agent.catalogue import DatasetVersion, list_datasets
 from insitu.agent.direct.of_job import after_reading, keep_feeding, list_for_intake
 from insitu.agent.inside import intake_request, sandbox_spec
+from insitu.agent.installed_texts import tell
 from insitu.agent.meter import room_bytes
 from insitu.agent.newer_policy import SecondLook, channels
 from insitu.agent.ready_data import private_copies, ready_data
@@ -37,6 +37,7 @@ from insitu.domain.errors import DeniedError, InsituError, UnavailableError
 from insitu.domain.jobs import FailureClass, JobState
 from insitu.domain.outputs import Decision
 from insitu.gate.channels.code_words import CODE_WORDS, WORDS_VERSION, read_code, write_code_words
+from insitu.gate.channels.installed_texts import INSTALLED_TEXTS
 from insitu.gate.policy.values import SandboxRules
 from insitu.intake.client import EventReader, IntakeHandle, attach
 from insitu.sandbox.keeper import KeeperRequest
@@ -122,8 +123,10 @@ def prepare(attempt: Attempt) -> Next:
     except InsituError as exc:
         return Next.failed(FailureClass.DATA, exc)
     _end_intake_of_a_former_try(attempt)
+    environment = site.environments.ready(Digest(target.lock), site.link.fetch_blob)
+    texts = site.environments.texts(environment)
     request = KeeperRequest(
-        spec=_ready_spec(attempt, target, data),
+        spec=_ready_spec(attempt, environment, data),
         sandbox=site.sandbox.name,
         state_dir=attempt.workspace.keeper,
         settings=site.sandbox_settings,
@@ -132,7 +135,7 @@ def prepare(attempt: Attempt) -> Next:
     # Sandbox and gate get ready beside each other and beside the disk, the one that takes longest first. Whatever goes
     # wrong meanwhile ends both, and no code has run.
     with site.keepers.starting(request) as keeper:
-        _make_room_for_intake(attempt)
+        _make_room_for_intake(attempt, texts)
         with site.intakes.starting(intake_request(attempt, data)) as intake:
             site.store.sync()
             attempt.intake = intake.ready()
@@ -140,21 +143,20 @@ def prepare(attempt: Attempt) -> Next:
     return _runs(attempt)
 
 
-def _ready_spec(attempt: Attempt, target: Target, data: list[tuple[str, DatasetVersion]]) -> SandboxSpec:
+def _ready_spec(attempt: Attempt, environment: Path, data: list[tuple[str, DatasetVersion]]) -> SandboxSpec:
     """What the sandbox is to be, once code and packages are here."""
-    site = attempt.site
     code = _code(attempt)
-    environment = site.environments.ready(Digest(target.lock), site.link.fetch_blob)
     uid = _uid(attempt)
     attempt.workspace.make_outputs(uid)
     return sandbox_spec(attempt, code, environment, data, uid, copies=private_copies(attempt, data, uid))
 
 
-def _make_room_for_intake(attempt: Attempt) -> None:
-    """Its folders, and in them what it has to know of code and data that it can't reach."""
+def _make_room_for_intake(attempt: Attempt, texts: Path | None) -> None:
+    """Its folders, and in them what it has to know of code, packages and data that it can't reach."""
     attempt.workspace.make(gate_uid=attempt.site.settings.gate_gid)
     list_for_intake(attempt)
     _tell_code_words(_code_folder(attempt), attempt.workspace.intake / CODE_WORDS)
+    tell(texts, attempt.workspace.intake / INSTALLED_TEXTS)
 
 
 def _uid(attempt: Attempt) -> int:
@@ -213,11 +215,7 @@ def _tell_code_words(code: Path, target: Path) -> None:
     known = code.with_name(f"{code.name}.words-{WORDS_VERSION}")
     if not known.exists():
         write_code_words(read_code(code), known)
-    # A copy, whole or not there: where all have one uid the gate's process could write to what it shares.
-    partial = target.with_suffix(".partial")
-    shutil.copyfile(known, partial)
-    partial.chmod(0o644)  # it has a uid of its own otherwise
-    partial.replace(target)
+    tell(known, target)
 
 
 # -- running → judging -------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ import sys
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -40,9 +41,13 @@ from insitu.gate.policy.loading import load_policy
 from insitu.gate.subject import Subject, Terms
 
 _MAX_REQUEST_BYTES = 64 << 20
+_READ_LATE = ("encodings.cp437", "mmap", "numpy.ma")
+"""What Python and numpy would import in the middle of a judgement: for names in archives, and for distinct values."""
 
 
 def main() -> int:
+    for name in _READ_LATE:
+        import_module(name)
     gc.collect()
     gc.freeze()  # what was imported is not looked through again
     text = sys.stdin.read(_MAX_REQUEST_BYTES)

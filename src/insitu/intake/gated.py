@@ -10,6 +10,7 @@ from functools import lru_cache
 from insitu.domain.outputs import ReleaseContract
 from insitu.gate.channels.code_words import CODE_WORDS, CodeWords, CodeWordsFile, words_of
 from insitu.gate.channels.evidence import LiveEvidence
+from insitu.gate.channels.installed_texts import INSTALLED_TEXTS, NONE_INSTALLED, Installed, InstalledTextsFile
 from insitu.gate.channels.line_code import LineCode
 from insitu.gate.channels.logs import LogBudget, LogGate
 from insitu.gate.channels.metric_names import MetricNames
@@ -33,6 +34,7 @@ class GateRules:
         *,
         script_root: str = "/job/code",
         code: Callable[[], CodeWords] = CodeWords,
+        installed: Installed = NONE_INSTALLED,
     ) -> None:
         release = policy.release
         # One for all channels: a job that takes turns between them says no less.
@@ -40,8 +42,13 @@ class GateRules:
         budget = LogBudget(release.logs.max_bytes, release.logs.per_second)
         columns = [name for one in known for name in one.column_names]
         self._values = MetricValues()
-        told_by_names = LineCode(release.params.ceiling_bytes, code=code, names=words_of(*columns), hides=False)
-        told_by_lines = LineCode(release.logs.ceiling_bytes, metrics=self._values, code=code, names=words_of(*columns))
+        known_words = words_of(*columns)
+        told_by_names = LineCode(
+            release.params.ceiling_bytes, code=code, names=known_words, installed=installed, hides=False
+        )
+        told_by_lines = LineCode(
+            release.logs.ceiling_bytes, metrics=self._values, code=code, names=known_words, installed=installed
+        )
         names = MetricNames(
             contract.metrics,
             evidence,
@@ -109,7 +116,15 @@ def gate_rules(request: IntakeRequest) -> Callable[[], Rules]:
     known = [KnownData.open(folder) for folder in request.index_dirs]
     contract = request.contract.as_contract()
     code = CodeWordsFile(request.state_dir / CODE_WORDS)
-    return lambda: GateRules(policy, contract, known, script_root=request.script_root, code=lambda: code.found)
+    texts = InstalledTextsFile(request.state_dir / INSTALLED_TEXTS)
+    return lambda: GateRules(
+        policy,
+        contract,
+        known,
+        script_root=request.script_root,
+        code=lambda: code.found,
+        installed=lambda: texts.found,
+    )
 
 
 @lru_cache(maxsize=4)

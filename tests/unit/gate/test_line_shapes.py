@@ -6,6 +6,11 @@ from hypothesis import strategies as st
 
 from insitu.gate.channels.line_shapes import RUN, WHOLE, Part, hide, take_apart
 
+
+def hidden(text: str, places: set[int]) -> str:
+    return hide(text, take_apart(text), places)
+
+
 ALPHABET = st.sampled_from("ab01239.= -:_█é")
 
 
@@ -44,17 +49,18 @@ def test_columns_that_are_filled_up_with_blanks_keep_their_width():
 
 
 def test_hidden_numbers_are_dots_and_hidden_runs_are_short():
-    assert hide("epoch 3: 0.3121 [========] 5 of 6", {1, 2, 4}) == "epoch 3: \u2026 [====] 5 of \u2026"
+    assert hidden("epoch 3: 0.3121 [========] 5 of 6", {1, 2, 4}) == "epoch 3: \u2026 [====] 5 of \u2026"
+    assert hidden("epoch 3: 0.3121, 5 of 06", {1, 3}) == "epoch 3: \u2026, 5 of \u2026"
 
 
 @given(st.text(ALPHABET, max_size=40))
 def test_what_is_taken_apart_is_whole_and_each_part_can_be_hidden(text):
     parts = take_apart(text).parts
-    assert hide(text, set()) == text
-    shown = hide(text, set(range(len(parts))))
+    assert hidden(text, set()) == text
+    shown = hidden(text, set(range(len(parts))))
     assert not any(character.isdigit() for character in shown)
 
 
 @given(st.text(ALPHABET, max_size=30), st.text(ALPHABET, max_size=30))
 def test_two_lines_are_one_only_if_shape_and_parts_are(one, other):
-    assert (take_apart(one) == take_apart(other)) == (one == other)
+    assert (take_apart(one)[:2] == take_apart(other)[:2]) == (one == other)

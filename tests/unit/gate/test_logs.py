@@ -63,6 +63,59 @@ def test_ordinary_lines_leave(wdbc_known):
     assert [line for line in lines if not log.line(line).released] == []
 
 
+def a_run_with_bars(seconds_each: float) -> list[tuple[dt.datetime, str]]:
+    """What a logger and tqdm print in a run of that speed, and when: states of bars as the clock would have it."""
+    at, lines = AT, list[tuple[dt.datetime, str]]()
+    for fold in range(40):
+        took = dt.timedelta(seconds=seconds_each * (1 + fold * 7919 % 13 / 10))
+        clock = f"{took.seconds // 60:02d}:{took.seconds % 60:02d}"
+        rate = (
+            f"{5 / took.total_seconds():.2f}it/s" if took.total_seconds() < 5 else f"{took.total_seconds() / 5:.2f}s/it"
+        )
+        for done in range(0, 5, 1 + int(2 / seconds_each)):
+            bar = f"{20 * done:3d}%|{'█' * (2 * done):10}| {done}/5 [{clock}<00:09, {rate}]"
+            lines.append((at, bar if done else f"{bar}saved"))
+        at += took
+        stamp = f"{at - dt.timedelta(milliseconds=200 + fold * 7907 % 999):%Y-%m-%d %H:%M:%S.%f}"[:-3].replace(".", ",")
+        lines += [
+            (at, f"100%|{'█' * 10}| 5/5 [{clock}<00:00, {rate}]" + " " * (fold % 3)),
+            (at, f"{stamp} INFO fold {fold} done"),
+        ]
+    return lines
+
+
+@pytest.mark.parametrize("seconds_each", [0.01, 0.7, 3.0, 90.0])
+def test_what_loggers_and_bars_tell_of_the_clock_costs_nothing(seconds_each):
+    rules = ReleaseRules(logs=LogRules(mode="scanned", max_bytes=100_000))
+    account = LineCode(rules.logs.ceiling_bytes)
+    log = LogGate(rules, LiveEvidence([]), LogBudget(100_000, per_second=10_000), telling=account)
+    left = [line for at, text in a_run_with_bars(seconds_each) for line in log.lines([text], at)[0].released]
+    assert [line for line in left if "INFO" not in line] == ["saved", f"100%|{'█' * 10}| 5/5 […]"] * 40
+    assert [line[-12:] for line in left if "INFO" in line] == [f"{f'fold {fold} done':>12}"[-12:] for fold in range(40)]
+    assert account.told_bytes < 0.15 * rules.logs.ceiling_bytes
+
+
+def test_what_leaves_of_a_time_is_the_gates_own():
+    assert gate().line("2026-11-23 11:59:58,123 INFO begun").released == ("2026-11-23 12:00:00,000 INFO begun",)
+    assert gate(mode="open").line("2026-11-23 11:59:58,123 INFO begun").released == (
+        "2026-11-23 11:59:58,123 INFO begun",
+    )
+
+
+def test_where_packages_are_installed_is_no_part_of_a_line():
+    warning = "/opt/env/lib/python3.11/site-packages/frob.py:3: UserWarning: frobs"
+    assert gate().line(warning).released == ("site-packages/frob.py:3: UserWarning: frobs",)
+
+
+def test_a_bar_on_its_way_stays():
+    assert gate().line(" 67%|██████▋   | 2/3 [00:09<00:04, 4.51s/it]").held_by == "bar-on-its-way"
+
+
+@pytest.mark.parametrize("mark", ["\ue010", "\uf000", "\uf001"])
+def test_what_the_gate_says_itself_can_not_be_said_for_it(mark):
+    assert gate().line(f"{mark} done").held_by == "line-characters"
+
+
 def test_held_lets_no_line_out():
     outcome = gate(mode="held").line("hello")
     assert (outcome.released, outcome.held_by) == ((), "log-mode")

@@ -25,8 +25,9 @@ class Counts:
 
     def bits(self, symbol: Hashable) -> float | None:
         """The price of a symbol that came before; None for a new one, which costs `new` and what names it."""
-        count = self._of.get(symbol)
-        return None if count is None else log2((self._total + len(self._of)) / count)
+        of = self._of
+        count = of.get(symbol)
+        return None if count is None else log2((self._total + len(of)) / count)
 
     @property
     def new(self) -> float:
@@ -34,10 +35,12 @@ class Counts:
         return log2((self._total + len(self._of)) / len(self._of)) if self._of else 0.0
 
     def add(self, symbol: Hashable) -> None:
-        if symbol in self._of:
-            self._of[symbol] += 1
-        elif len(self._of) < _MOST_SYMBOLS:
-            self._of[symbol] = 1
+        of = self._of
+        count = of.get(symbol)
+        if count is not None:
+            of[symbol] = count + 1
+        elif len(of) < _MOST_SYMBOLS:
+            of[symbol] = 1
         else:  # it stays new: that is dearer, never cheaper
             return
         self._total += 1
@@ -55,15 +58,22 @@ class Sequence:
 
     def __init__(self) -> None:
         self._contexts: dict[Hashable, Counts] = {}
+        self._counts: tuple[Counts | None, Counts | None, Counts | None]
         self._last: Hashable = None
         self._before: Hashable = None
         self._repeated = 0
+        self._now = self._contexts_now()
+        self._counts = (None, None, None)  # of these contexts
         self.bits = (0.0, 0.0, 0.0)
+        self.told_bits = self.told(self.bits)
 
     def with_next(self, symbol: Hashable, named: float) -> tuple[float, float, float]:
         """The three sums if `symbol` comes next; `named` is the price of telling it among all there are."""
-        return tuple(  # type: ignore[return-value]
-            told + self._price(context, symbol, named) for told, context in zip(self.bits, self._now(), strict=True)
+        told, counts, price = self.bits, self._counts, self._price
+        return (
+            told[0] + price(counts[0], symbol, named),
+            told[1] + price(counts[1], symbol, named),
+            told[2] + price(counts[2], symbol, named),
         )
 
     @classmethod
@@ -71,22 +81,27 @@ class Sequence:
         return min(bits) + cls._WHICH
 
     def comes(self, symbol: Hashable, bits: tuple[float, float, float]) -> None:
-        self.bits = bits
-        for context in self._now():
-            counts = self._contexts.get(context)
-            if counts is None:
+        self.bits, self.told_bits = bits, self.told(bits)
+        for context, counts in zip(self._now, self._counts, strict=True):
+            known = counts
+            if known is None:
                 if len(self._contexts) >= _MOST_CONTEXTS:
                     continue
-                counts = self._contexts[context] = Counts()
-            counts.add(symbol)
+                known = self._contexts[context] = Counts()
+            known.add(symbol)
+        if self._repeated >= _LONGEST_REPEAT and symbol == self._last and None not in self._counts:
+            return  # it goes on in the same contexts
         self._repeated = self._repeated + 1 if symbol == self._last else 0
         self._last, self._before = symbol, self._last
+        one, two, three = self._now = self._contexts_now()
+        find = self._contexts.get
+        self._counts = find(one), find(two), find(three)
 
-    def _now(self) -> tuple[Hashable, Hashable, Hashable]:
+    def _contexts_now(self) -> tuple[Hashable, Hashable, Hashable]:
         return (1, self._last), (2, self._last, self._before), (3, self._last, min(self._repeated, _LONGEST_REPEAT))
 
-    def _price(self, context: Hashable, symbol: Hashable, named: float) -> float:
-        counts = self._contexts.get(context)
+    @staticmethod
+    def _price(counts: Counts | None, symbol: Hashable, named: float) -> float:
         if counts is None:
             return named
         price = counts.bits(symbol)

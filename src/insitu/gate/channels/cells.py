@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cache, cached_property, lru_cache
-from math import exp, isfinite, log2
+from math import exp, log2
 from typing import NamedTuple
 
 import numpy as np
@@ -77,9 +77,13 @@ class Said(NamedTuple):
     backwards: bool = False
 
 
+_NOT_MET = Hit("", [], [], 0.0, 0.0)
+"""For a number that was not looked up before."""
+
+
 def read_text(text: str, *, phrases: bool) -> Said:
     """The numbers of `text`, each as precise as it was printed, and its words and runs of up to four words."""
-    numbers = _finite([_read_number(token) for token in NUMBER.findall(text)[:_MOST_TOKENS]])
+    numbers = _read_numbers(NUMBER.findall(text)[:_MOST_TOKENS])
     if not phrases:
         return Said(numbers, set(), set(), "")
     return Said(numbers, *_phrases_with_digits(text), _DIGIT_RUN.sub(_MARK, text))
@@ -87,14 +91,15 @@ def read_text(text: str, *, phrases: bool) -> Said:
 
 def read_backwards(text: str, said: Said) -> Said:
     """What `text` says from its end to its beginning; `said` is what it says the other way round."""
-    numbers = _finite([_read_number(token[::-1]) for token in _LONG_ENOUGH.findall(text)[:_MOST_TOKENS]])
+    numbers = _read_numbers([token[::-1] for token in _LONG_ENOUGH.findall(text)[:_MOST_TOKENS]])
     phrases = {phrase[::-1] for phrase in said.phrases if len(phrase) >= _SHORTEST_BACKWARDS}
     # A number beside a word tells little, and its other way round less.
     return Said(numbers, phrases, set(), said.frame, backwards=True)
 
 
-def _finite(numbers: list[Number]) -> list[Number]:
-    return [number for number in numbers if isfinite(number.value)]
+def _read_numbers(tokens: list[str]) -> list[Number]:
+    """Those that are finite."""
+    return [number for token in tokens if (number := _read_number(token)).value - number.value == 0.0]
 
 
 @lru_cache(maxsize=1 << 15)
@@ -200,13 +205,15 @@ class LiveCells:
         if not len(self._values):
             return [None] * len(numbers)
         known = self._numbers
-        fresh = [number for number in numbers if number not in known]
-        if fresh:
+        hits = [known.get(number, _NOT_MET) for number in numbers]
+        if _NOT_MET in hits:
+            fresh = [number for number, hit in zip(numbers, hits, strict=True) if hit is _NOT_MET]
             if len(known) + len(fresh) > _MOST_PHRASES:
                 known.clear()
                 fresh = list(numbers)
             known.update(zip(fresh, self._look_up_numbers(fresh), strict=True))
-        return [known[number] for number in numbers]
+            return [known[number] for number in numbers]
+        return hits
 
     def _look_up_numbers(self, numbers: Sequence[Number]) -> list[Hit | None]:
         given = np.array(numbers)

@@ -12,7 +12,7 @@ line that they are.
 from __future__ import annotations
 
 import re
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 
 from insitu.gate.channels.code_words import CodeWords
@@ -60,7 +60,9 @@ class Disguise:
         """Whether `line`, with those before it, looks like bytes in disguise. If not, it counts as said."""
         if self._is_piece_of_many(line) or self._is_decoded(line):
             return True
-        if _ESCAPED.search(line) or _is_full_of_signs(line):
+        if _may_escape(line) and _ESCAPED.search(line):
+            return True
+        if _is_full_of_signs(line):
             return True
         words = _WORD.findall(line)
         if _are_groups(words):
@@ -137,12 +139,17 @@ def _are_groups(words: list[str]) -> bool:
     """Many words of one length, and odd ones among them: `5a75 7a75 7175 6120`, as dumps are printed."""
     if len(words) < _GROUPS:
         return False
-    _, often = Counter(map(len, words)).most_common(1)[0]
+    lengths = [len(word) for word in words]
+    often = max([lengths.count(length) for length in set(lengths)])
     return often >= 0.8 * len(words) and sum(_is_odd(word) for word in words) >= 2
 
 
 def _is_hex(word: str) -> bool:
     return any(letter.isdigit() for letter in word) and re.fullmatch(r"[0-9a-f]+|[0-9A-F]+", word) is not None
+
+
+def _may_escape(line: str) -> bool:
+    return line.count("%") + line.count("\\") + line.count("=") >= 4
 
 
 def _is_full_of_signs(line: str) -> bool:

@@ -121,11 +121,13 @@ class _Account:
 
     def weigh(self, hits: Sequence[Hit | None]) -> Telling:
         some, most, values = *self._sums, self._values
+        some_less, most_less = _MISSES
         spelled = False
         for hit in hits:
             values += 1
             if hit is None:
-                some, most = max(0.0, some + _MISSES[0]), max(0.0, most + _MISSES[1])
+                some, most = some + some_less, most + most_less
+                some, most = max(0.0, some), max(0.0, most)
                 continue
             if hit.what in self._met:  # said again: nothing new
                 continue

@@ -41,6 +41,7 @@ _HINTS = {
     "encoded-line": ("", "print short, plain lines"),
     "rows-in-line": ("", "don't print data"),
     "data-in-line": ("", "don't print data"),
+    "bar-on-its-way": ("", "of a progress bar its end is released; log how far it is as a metric"),
     "traceback": ("release.errors", "raise errors whose type says what went wrong; the message is at the site"),
     "room": ("", "use fewer runs and events in one job"),
     "not-ready": ("", "ask the steward to look into the job's intake.log, and run it again"),

@@ -26,8 +26,9 @@ from math import ceil, log2
 
 from insitu.gate.channels.adaptive import Counts, Sequence
 from insitu.gate.channels.code_words import CodeWords
+from insitu.gate.channels.installed_texts import NONE_INSTALLED, Installed
 from insitu.gate.channels.line_shapes import Line, Part, hide, take_apart
-from insitu.gate.channels.number_price import MetricValues, Place, Places, Price
+from insitu.gate.channels.number_price import MetricValues, Place, Price
 from insitu.gate.channels.word_price import NewLine, WordPrice
 
 _CHOICES, _NUMBERS, _SPELLED = 1 / 8, 1 / 4, 1 / 4  # of the ceiling
@@ -44,6 +45,7 @@ class LineCode:
         metrics: values that have left already.
         code: what the signed code says.
         names: words of the datasets' columns.
+        installed: what the packages say that the job's environment has.
         hides: whether numbers may be hidden; else a text leaves as it is or not at all.
     """
 
@@ -54,12 +56,13 @@ class LineCode:
         metrics: MetricValues | None = None,
         code: Callable[[], CodeWords] = CodeWords,
         names: Iterable[str] = (),
+        installed: Installed = NONE_INSTALLED,
         hides: bool = True,
     ) -> None:
         self._most = 8.0 * ceiling_bytes
         self._metrics = metrics or MetricValues()
-        self._words = WordPrice(code, names)
-        self._places = Places()
+        self._words = WordPrice(code, names, installed)
+        self._places: dict[str, list[Place]] = {}  # of each shape that was said
         self._streams = Counts()
         self._sequences: dict[str, Sequence] = {}
         self._new = 0.0  # bits of new lines
@@ -87,43 +90,44 @@ class LineCode:
     def may_leave(self, stream: str, text: str) -> str | None:
         """The line as it may leave, numbers hidden where they must be; None if it stays."""
         line = take_apart(text)
-        if self.is_wary and line.shape not in self._places:
+        shape, parts, _ = line
+        places = self._places.get(shape)
+        is_new = places is None
+        if self.is_wary and is_new:
             return None
         sequence = self._sequences.get(stream)
-        choices = self._stream_bits(stream) - (Sequence.told(sequence.bits) if sequence else 0.0)
+        choices = self._stream_bits(stream) - (sequence.told_bits if sequence else 0.0)
         sequence = sequence or Sequence()
-        sums = sequence.with_next(line.shape, log2(len(self._places) + 2))
+        sums = sequence.with_next(shape, log2(len(self._places) + 2))
         choices += Sequence.told(sums)
-        is_new = line.shape not in self._places
-        words = self._words.of_shape(line.shape) if is_new else _NOTHING_NEW
-        places = self._places.of(line.shape, len(line.parts))
-        room = self._most - self.told_bits - words.bits - choices
-        prices = self._numbers_that_leave(line.parts, places, min(room, self._most * _NUMBERS - self._numbers))
+        words = self._words.of_shape(shape) if is_new else _NOTHING_NEW
+        places = places or [Place() for _ in parts]
+        told = self._new + self._numbers + self._choices
+        room = self._most - told - words.bits - choices
+        prices = self._numbers_that_leave(parts, places, min(room, self._most * _NUMBERS - self._numbers))
         if None in prices and not self._may_hide:
             return None
         if self._hides:
-            choices += sum([place.shown_bits(price is not None) for place, price in zip(places, prices, strict=True)])
+            both = zip(places, prices, strict=True)
+            choices += sum([place.shown_bits(price is not None) for place, price in both if not place.is_blind])
         numbers = sum([price.bits for price in prices if price])
-        if not self._has_room(words, choices, numbers):
+        if not (
+            told + words.bits + choices + numbers <= self._most
+            and self._choices + choices <= self._most * _CHOICES
+            and self._spelled + words.spelled <= self._most * _SPELLED
+        ):
             return None
         self._new += words.bits
         self._spelled += words.spelled
         self._choices += choices
         self._numbers += numbers
-        sequence.comes(line.shape, sums)
+        sequence.comes(shape, sums)
         self._sequences[stream] = sequence
         self._streams.add(stream)
         if is_new:
-            self._places.keep(line.shape, places)
-            self._words.say(line.shape)
+            self._places[shape] = places
+            self._words.say(shape)
         return self._show(text, line, places, prices)
-
-    def _has_room(self, words: NewLine, choices: float, numbers: float) -> bool:
-        return (
-            self.told_bits + words.bits + choices + numbers <= self._most
-            and self._choices + choices <= self._most * _CHOICES
-            and self._spelled + words.spelled <= self._most * _SPELLED
-        )
 
     def _stream_bits(self, stream: str) -> float:
         bits = self._streams.bits(stream)
@@ -133,26 +137,32 @@ class LineCode:
 
     def _numbers_that_leave(self, parts: tuple[Part, ...], places: list[Place], room: float) -> list[Price | None]:
         """How each number is told; None where it is hidden."""
-        prices = [place.price(part, self._metrics) for place, part in zip(places, parts, strict=True)]
-        if not self._hides and sum([price.bits for price in prices]) <= room:
-            return [*prices]
-        self._hides = self._may_hide
+        if not self._hides:
+            prices = [place.price(part, self._metrics) for place, part in zip(places, parts, strict=True)]
+            if sum([price.bits for price in prices]) <= room:
+                return [*prices]
+            self._hides = self._may_hide
         shown: list[Price | None] = []
-        for place, price in zip(places, prices, strict=True):
-            leaves = price.bits <= room and (price.is_expected or place.is_fresh) and not place.is_blind
-            room -= price.bits if leaves else 0.0
-            shown.append(price if leaves else None)
+        for place, part in zip(places, parts, strict=True):
+            price = None if place.is_blind else place.price_if_expected(part, self._metrics)
+            if price is not None and price.bits <= room:
+                room -= price.bits
+                shown.append(price)
+            else:
+                shown.append(None)
         return shown
 
     def _show(self, text: str, line: Line, places: list[Place], prices: list[Price | None]) -> str:
         hidden: set[int] = set()
-        for at, (place, part, price) in enumerate(zip(places, line.parts, prices, strict=True)):
-            if self._hides:
+        hides = self._hides
+        for at, price in enumerate(prices):
+            place = places[at]
+            if hides and not place.is_blind:
                 place.note_shown(price is not None)
             if price is None:
                 hidden.add(at)
             else:
-                place.show(part, price)
+                place.show(line.parts[at], price)
         if self._numbers > self._most * _NUMBERS * _NUMBERS_LOW:
             self._hides = self._may_hide
-        return hide(text, hidden) if hidden else text
+        return hide(text, line, hidden) if hidden else text

@@ -9,6 +9,7 @@ was printed (decimals, zeros in front), so that both together are the line again
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import count
 from typing import NamedTuple
@@ -43,11 +44,16 @@ class Part(NamedTuple):
         return 10.0 ** max(0, self.decimals)
 
 
+_new_part: Callable[..., Part] = tuple.__new__  # type: ignore[reportUnknownMemberType]
+"""Past its constructor, in which half of the time would go."""
+
+
 class Line(NamedTuple):
-    """`parts` are what the shape's marks stand for, in order."""
+    """`parts` are what the shape's marks stand for, in order; `pieces` the text, cut at its runs of digits."""
 
     shape: str
     parts: tuple[Part, ...]
+    pieces: list[str]
 
 
 def take_apart(text: str) -> Line:
@@ -59,19 +65,23 @@ def take_apart(text: str) -> Line:
     at = 0
     width = 0  # of the number before
     for kind, length in makeup:
-        if kind == "run":
-            parts.append(Part(length, RUN))
+        if kind == "whole":
+            whole = digits[at]
+            at += 1
+            width = len(whole)
+            parts.append(_new_part(Part, (int(whole), WHOLE, width, width > 1 and whole[0] == "0")))
+        elif kind == "fraction":
+            whole, fraction = digits[at], digits[at + 1]
+            at += 2
+            width = len(whole)
+            zeros = width > 1 and whole[0] == "0"
+            parts.append(_new_part(Part, (int(whole + fraction), len(fraction), width, zeros)))
+            width += 1 + len(fraction)
         elif kind == "before":  # blanks that fill up to a number: right-aligned columns keep the sum
             parts.append(Part(length + _width(digits, at, makeup[len(parts) + 1][0]), RUN))
-        elif kind == "behind":
-            parts.append(Part(length + width, RUN))
         else:
-            width = _width(digits, at, kind)
-            whole, fraction = digits[at], digits[at + 1] if kind == "fraction" else ""
-            at += 2 if fraction else 1
-            decimals = len(fraction) or WHOLE
-            parts.append(Part(int(whole + fraction), decimals, len(whole), whole[0] == "0" and len(whole) > 1))
-    return Line(shape, tuple(parts))
+            parts.append(Part(length + width if kind == "behind" else length, RUN))
+    return Line(shape, tuple(parts), pieces)
 
 
 def _width(digits: list[str], at: int, kind: str) -> int:
@@ -99,8 +109,10 @@ def _kind_of_run(frame: str, found: re.Match[str]) -> str:
     return "behind" if found.start() and frame[found.start() - 1] == NUMBER_MARK else "run"
 
 
-def hide(text: str, hidden: set[int]) -> str:
-    """`text` with the parts of these places hidden: numbers as dots, of runs four signs left."""
+def hide(text: str, line: Line, hidden: set[int]) -> str:
+    """`text`, which is `line`, with the parts of these places hidden: numbers as dots, of runs four signs left."""
+    if RUN_MARK not in line.shape:
+        return _hide_numbers(line, hidden)
     places = count()
 
     def shown(found: re.Match[str]) -> str:
@@ -109,3 +121,16 @@ def hide(text: str, hidden: set[int]) -> str:
         return HIDDEN if found[0][0].isdigit() else found[0][0] * 4
 
     return _PART.sub(shown, text)
+
+
+def _hide_numbers(line: Line, hidden: set[int]) -> str:
+    shown = line.pieces.copy()
+    at = 1
+    for place, part in enumerate(line.parts):
+        is_fraction = part.decimals != WHOLE
+        if place in hidden:
+            shown[at] = HIDDEN
+            if is_fraction:
+                shown[at + 1] = shown[at + 2] = ""
+        at += 4 if is_fraction else 2
+    return "".join(shown)

@@ -9,7 +9,9 @@ was held can still be read by the steward.
 What looks like nothing of the kind can still be chosen to spell something. So each
 line is charged what it tells beyond what was to be expected, against
 `release.logs.ceiling` (`channels/line_code.py`); lines that would tell more stay,
-and numbers that would are hidden. Once a line was held because it says rows or columns
+and numbers that would are hidden. What the clock says is the gate's to tell: times of
+loggers and the durations in progress bars are left out and said anew
+(`channels/clock_times.py`, `channels/progress_bars.py`). Once a line was held because it says rows or columns
 of the data, only lines in a form that has left before leave: a table printed cell by
 cell is stopped at its first cell that tells.
 
@@ -21,16 +23,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import unquote
 
 from insitu.gate.channels.cells import read_backwards
+from insitu.gate.channels.clock_times import mark_times, say_times
 from insitu.gate.channels.code_words import CodeWords
 from insitu.gate.channels.disguise import Disguise
 from insitu.gate.channels.evidence import LiveEvidence, Telling
+from insitu.gate.channels.installed_texts import SOURCE_FOLDER
 from insitu.gate.channels.line_code import LineCode
+from insitu.gate.channels.progress_bars import mark_bar, say_bar
 from insitu.gate.channels.rate import Rate
 from insitu.gate.channels.tracebacks import TracebackFilter
 from insitu.gate.encoded_text import encoded_run
@@ -53,6 +57,7 @@ HeldBy = Literal[
     "encoded-line",
     "rows-in-line",
     "data-in-line",
+    "bar-on-its-way",
     "traceback",
 ]
 
@@ -61,15 +66,17 @@ _CODED = re.compile(r"[A-Za-z0-9+/_=~-]{12,}")
 _MIXED = re.compile(r"[0-9+/=]|[a-z][A-Z]")  # what words have not
 _MOST_FRAMES = 1000
 _SPACED = re.compile(r"(?<!\S)\S(?: +\S){5,}(?!\S)")
+_SPACED_WITHIN = re.compile(r" \S(?: +\S){3,} ")  # is in all of them, and sooner found
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_DIGIT_WORD = re.compile("|".join(_DIGITS))
 _DIGIT_WORDS = re.compile(rf"\b(?:(?:{'|'.join(_DIGITS)})\b[ ,_-]*){{4,}}", re.IGNORECASE)
 _THOUSANDS = re.compile(r"(?<![\w.,])[0-9]{1,3}(?:,[0-9]{3})+(?![\w,])")
+_INSTALLED_AT = re.compile(rf"(?<![\w/.])/[\w./+-]{{1,200}}?/{SOURCE_FOLDER}")  # the machine's, and in no text
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _NUMBER = re.compile(r"(?<![\w.])([-+]?[0-9]+\.[0-9]+(?:[eE][-+]?[0-9]{1,3})?|[0-9]{11,})(?![\w]|\.[0-9])")
 
 
-@dataclass(frozen=True, slots=True)
-class LineOutcome:
+class LineOutcome(NamedTuple):
     """What leaves for one line (none, itself, or the summary of a traceback), and why the line did not."""
 
     released: tuple[str, ...] = ()
@@ -121,14 +128,18 @@ class LogGate:
                     outcomes[index] = LineOutcome((), "rows-in-line" if told == "rows" else "data-in-line")
         for index in asked:
             if outcomes[index].held_by is None:
-                outcomes[index] = self._within_bounds(outcomes[index].released[0])
+                outcomes[index] = self._within_bounds(outcomes[index].released[0], at)
             else:
                 self._told.be_wary()  # whoever has printed a row once is believed in nothing new
         return outcomes
 
-    def _within_bounds(self, text: str) -> LineOutcome:
+    def _within_bounds(self, text: str, at: datetime) -> LineOutcome:
         """The line as it may leave by what it tells and by its size."""
-        shown = self._told.may_leave(self._stream, text) if self._mode == "scanned" else text
+        shown: str | None = text
+        if self._mode == "scanned":
+            told = self._told.may_leave(self._stream, text)
+            # No mark is ASCII, and most lines are.
+            shown = told if told is None or text.isascii() else say_bar(say_times(told, at))
         if shown is None:
             return LineOutcome((), "new-after-rows" if self._told.is_wary else "log-ceiling")
         return LineOutcome((shown,)) if self._budget.spend(_size(shown)) else LineOutcome((), "log-budget")
@@ -155,7 +166,14 @@ class LogGate:
         if self._mode == "open":
             return LineOutcome((text,))
         held_by = self._objection_to(text)
-        return LineOutcome((), held_by) if held_by else LineOutcome((rounded_line(text, self._digits),))
+        if held_by:
+            return LineOutcome((), held_by)
+        if SOURCE_FOLDER in text:
+            text = _INSTALLED_AT.sub(SOURCE_FOLDER, text)
+        marked = mark_bar(mark_times(text, at))
+        if marked is None:
+            return LineOutcome((), "bar-on-its-way")
+        return LineOutcome((rounded_line(marked, self._digits),))
 
     def _objection_to(self, text: str) -> HeldBy | None:
         if len(text) > LINE_BYTES:
@@ -204,13 +222,13 @@ class LogBudget:
 
 def _decoded(text: str) -> str:
     """With escapes as of addresses (RFC 3986) behind it undone, and letters that stand apart put together."""
-    if _ESCAPE.search(text):  # Ada%20Lovelace
+    if "%" in text and _ESCAPE.search(text):  # Ada%20Lovelace
         text = f"{text} ; {unquote(text)}"
-    if _SPACED.search(text):  # A d a , 4 7
+    if _SPACED_WITHIN.search(text) and _SPACED.search(text):  # A d a , 4 7
         text = f"{text} ; {_SPACED.sub(lambda found: found[0].replace(' ', ''), text)}"
-    if _DIGIT_WORDS.search(text):  # four seven one nine
+    if _DIGIT_WORD.search(text.lower()) and _DIGIT_WORDS.search(text):  # four seven one nine
         text = f"{text} ; {_DIGIT_WORDS.sub(_as_digits, text)}"
-    if _THOUSANDS.search(text):  # 4,771,023
+    if "," in text and _THOUSANDS.search(text):  # 4,771,023
         text = f"{text} ; {_THOUSANDS.sub(lambda found: found[0].replace(',', ''), text)}"
     return text
 
@@ -225,6 +243,8 @@ def rounded_line(text: str, digits: int) -> str:
 
 
 def _rounded(token: str, digits: int) -> str:
+    if len(token) <= digits:
+        return token
     mantissa = token.lower().partition("e")[0]
     significant = mantissa.lstrip("+-0.").replace(".", "")
     if len(significant) <= digits:
@@ -236,4 +256,4 @@ def _rounded(token: str, digits: int) -> str:
 
 
 def _size(text: str) -> int:
-    return len(text.encode(errors="replace")) + 1
+    return (len(text) if text.isascii() else len(text.encode(errors="replace"))) + 1

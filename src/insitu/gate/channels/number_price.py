@@ -10,6 +10,7 @@ and chosen ones cost what they carry.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from math import log2
 from typing import Literal, NamedTuple
 
@@ -82,9 +83,8 @@ class Price(NamedTuple):
     bits: float
     off: int
 
-    @property
-    def is_expected(self) -> bool:
-        return self.symbol[0] != _TOLD
+
+_new_price: Callable[..., Price] = tuple.__new__  # type: ignore[reportUnknownMemberType]
 
 
 class Place:
@@ -102,6 +102,7 @@ class Place:
         "_told",
         "_usual",
         "_was_shown",
+        "is_blind",
     )
 
     def __init__(self) -> None:
@@ -116,20 +117,24 @@ class Place:
         self._shown = Counts()
         self._was_shown = True
         self._switches = 0
-
-    @property
-    def is_fresh(self) -> bool:
-        return self._told < _FRESH
-
-    @property
-    def is_blind(self) -> bool:
+        self.is_blind = False
         """Whether numbers came and went so often that all are hidden now: what nobody expected would be told by that."""
-        return self._switches > _MOST_SWITCHES
 
     def price(self, part: Part, metrics: MetricValues) -> Price:
-        value, decimals, width, zeros = part
-        last = self._last if decimals == self._decimals else self._in_units_of(part)
+        """How the number is told, and what that costs."""
+        last = self._last if part.decimals == self._decimals else self._in_units_of(part)
+        return self._price(part, last, self._how(part, last, metrics), metrics)
+
+    def price_if_expected(self, part: Part, metrics: MetricValues) -> Price | None:
+        """The same, but None for a number that was not to be expected where such have been told often enough."""
+        last = self._last if part.decimals == self._decimals else self._in_units_of(part)
         how = self._how(part, last, metrics)
+        if how == _TOLD and self._told >= _FRESH:
+            return None
+        return self._price(part, last, how, metrics)
+
+    def _price(self, part: Part, last: int | None, how: How, metrics: MetricValues) -> Price:
+        value, decimals, width, zeros = part
         padded = width if zeros else self._padded if self._padded <= width else 0
         symbol = (how, decimals, padded)
         bits = self._symbols.bits(symbol)
@@ -137,12 +142,13 @@ class Place:
             is_new_form = decimals != self._decimals or padded != self._padded
             bits = self._symbols.new + _HOWS + (_FORM if is_new_form else 0.0)
             bits += metrics.named_bits() if isinstance(how, tuple) else 0.0
+        off = 0
         if how == _TOLD:
             off = abs(value - (last or 0))
-            return Price(symbol, bits + self._of_size(off.bit_length()), off)
-        if isinstance(how, tuple) and metrics.off(how, value, part.scale) > _TIE:
+            bits += self._of_size(off.bit_length())
+        elif isinstance(how, tuple) and metrics.off(how, value, part.scale) > _TIE:
             bits += 1.0
-        return Price(symbol, bits, 0)
+        return _new_price(Price, (symbol, bits, off))  # past its constructor, in which half of the time would go
 
     def shown_bits(self, shown: bool) -> float:
         """The price of telling by a number's absence that it was not expected."""
@@ -167,6 +173,7 @@ class Place:
         self._shown.add(shown)
         self._switches += shown != self._was_shown
         self._was_shown = shown
+        self.is_blind = self._switches > _MOST_SWITCHES
 
     def _how(self, part: Part, last: int | None, metrics: MetricValues) -> How:
         """How this number was to be expected; the way that held last comes first."""
@@ -192,22 +199,3 @@ class Place:
         if self._last is None or finer == 0:
             return self._last
         return self._last * 10**finer if finer > 0 else self._last // 10**-finer
-
-
-class Places:
-    """The places of all shapes."""
-
-    def __init__(self) -> None:
-        self._of: dict[str, list[Place]] = {}
-
-    def of(self, shape: str, count: int) -> list[Place]:
-        return self._of.get(shape) or [Place() for _ in range(count)]
-
-    def keep(self, shape: str, places: list[Place]) -> None:
-        self._of[shape] = places
-
-    def __contains__(self, shape: object) -> bool:
-        return shape in self._of
-
-    def __len__(self) -> int:
-        return len(self._of)

@@ -15,17 +15,23 @@ from collections.abc import Callable, Iterable
 from math import log2
 from typing import NamedTuple
 
+from insitu.gate.channels.clock_times import TIME_MARKS
 from insitu.gate.channels.code_texts import bare_shape
 from insitu.gate.channels.code_words import CodeWords
+from insitu.gate.channels.installed_texts import NONE_INSTALLED, Installed
 from insitu.gate.channels.library_texts import INSTALLED, LIBRARY_TEXTS
 from insitu.gate.channels.line_shapes import NUMBER_MARK, RUN_MARK
 from insitu.gate.channels.plain_words import PLAIN_WORDS
+from insitu.gate.channels.progress_bars import BAR_MARKS
 
 _PIECE = re.compile(r"[A-Za-z]+|.", re.DOTALL)
 _KNOWN_SHAPE = 1.0  # whether it is one of the code's texts, or of those that libraries print
 _OTHER_SPACING = 6.0  # a text of the code with other blanks or signs than there
 _COMMON_SIGNS = frozenset(".,:_/()-'`=")
 _COMMON, _RARE = log2(len(_COMMON_SIGNS)), log2(95 - 52 - 10 - 1 - len(_COMMON_SIGNS))
+_NUMBER, _OTHER_MARK = 1.0, 2.0  # which kind of mark
+_GATES_OWN = BAR_MARKS | TIME_MARKS
+_WHICH_OF_THEM = log2(len(_GATES_OWN))
 _ANY_CHARACTER = 21.0
 _LETTER = log2(27)
 _CODE_OR_PLAIN = 1.0
@@ -43,12 +49,13 @@ class _Kinds(NamedTuple):
     known: float = 0.0
     said: float = 0.0
     spelled: float = 0.0
+    installed: float = 0.0
     end: float = 5.0
 
 
 _BEHIND_WORD = _Kinds(blank=1.0, common=1.7, rare=4.1, mark=4.0, strange=5.5)
 _BEHIND_OTHER = _Kinds(
-    blank=3.2, common=3.6, rare=5.0, mark=3.0, strange=6.5, known=1.4, said=2.7, spelled=4.0, end=6.0
+    blank=3.2, common=3.6, rare=5.0, mark=3.0, strange=6.5, known=1.4, said=2.7, spelled=4.0, installed=5.1, end=6.0
 )
 
 
@@ -59,16 +66,35 @@ class NewLine(NamedTuple):
     spelled: float
 
 
+class _Sum(NamedTuple):
+    """What was told of a line up to some place, and what may follow there."""
+
+    bits: float
+    spelled: float
+    kinds: _Kinds
+
+    def with_text(self, text: str, bits: float) -> _Sum:
+        kinds = _BEHIND_WORD if _is_word(text[-1]) else _BEHIND_OTHER
+        return _Sum(self.bits + self.kinds.installed + bits, self.spelled, kinds)
+
+
 class WordPrice:
     """The words that one job's texts have said so far, and what the next ones cost.
 
     Args:
         code: what the signed code says, asked when a first line is priced.
         names: words of the datasets' columns.
+        installed: what the packages say that the job's environment has.
     """
 
-    def __init__(self, code: Callable[[], CodeWords] = CodeWords, names: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        code: Callable[[], CodeWords] = CodeWords,
+        names: Iterable[str] = (),
+        installed: Installed = NONE_INSTALLED,
+    ) -> None:
         self._code = code
+        self._installed = installed
         self._names = frozenset(names)
         self._of_code: frozenset[str] | None = None
         self._said: dict[str, None] = {}
@@ -85,8 +111,23 @@ class WordPrice:
         return self._word_by_word(shape)
 
     def _word_by_word(self, shape: str) -> NewLine:
-        bits, spelled, kinds = _KNOWN_SHAPE, 0.0, _BEHIND_OTHER
-        for piece in _PIECE.findall(shape):
+        """Where a text of the environment is cheaper than the words in it, it is said as one."""
+        installed = self._installed()
+        line = _Sum(_KNOWN_SHAPE, 0.0, _BEHIND_OTHER)
+        at = 0
+        while at < len(shape):
+            if line.kinds is _BEHIND_OTHER and (end := installed.longest(shape, at)) > at:
+                words, text = self._in_pieces(shape[at:end], line), line.with_text(shape[at:end], installed.bits)
+                if text.bits < words.bits:
+                    line, at = text, end
+                    continue
+            end = _PIECE.match(shape, at).end()  # type: ignore[union-attr]
+            line, at = self._in_pieces(shape[at:end], line), end
+        return NewLine(line.bits + line.kinds.end, line.spelled)
+
+    def _in_pieces(self, text: str, line: _Sum) -> _Sum:
+        bits, spelled, kinds = line
+        for piece in _PIECE.findall(text):
             if _is_word(piece):
                 price, unknown = self._of_word(piece)
                 spelled += price if unknown else 0.0
@@ -94,10 +135,10 @@ class WordPrice:
                 kinds = _BEHIND_WORD
             else:
                 price = _of_sign(piece, kinds)
-                spelled += price if piece[0] > "~" else 0.0
+                spelled += price if piece[0] > "~" and piece not in _GATES_OWN else 0.0
                 bits += price
                 kinds = _BEHIND_OTHER
-        return NewLine(bits + kinds.end, spelled)
+        return _Sum(bits, spelled, kinds)
 
     def say(self, shape: str) -> None:
         """A line of this shape has left."""
@@ -128,8 +169,12 @@ def _is_word(piece: str) -> bool:
 def _of_sign(piece: str, kinds: _Kinds) -> float:
     if piece == " ":
         return kinds.blank
-    if piece in (NUMBER_MARK, RUN_MARK):
-        return kinds.mark + 1.0
+    if piece == NUMBER_MARK:
+        return kinds.mark + _NUMBER
+    if piece == RUN_MARK:
+        return kinds.mark + _OTHER_MARK
+    if piece in _GATES_OWN:
+        return kinds.mark + _OTHER_MARK + _WHICH_OF_THEM
     if piece in _COMMON_SIGNS:
         return kinds.common + _COMMON
     return kinds.rare + _RARE if " " < piece <= "~" else kinds.strange + _ANY_CHARACTER

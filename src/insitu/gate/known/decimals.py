@@ -19,6 +19,8 @@ Flags = NDArray[np.bool_]
 Places = NDArray[np.int64]
 
 _U64 = np.uint64
+_WORD = 8  # bytes
+_LOW = _U64(0x000000FF000000FF)
 _ZEROS = _U64(0x3030303030303030)
 _TOP_BYTES: Words = np.array([((1 << 8 * size) - 1) << 8 * (8 - size) for size in range(9)], dtype=_U64)
 _TEN_TO = 10.0 ** np.arange(25)
@@ -33,6 +35,8 @@ def decimals(data: Bytes, starts: Places, dots: Places, ends: Places) -> tuple[F
     """
     negative = data[starts] == 45
     begins = starts + negative
+    if int((ends - begins).max(initial=0)) <= _WORD:
+        return _in_one_word(data, negative, begins, dots, ends)
     whole_size, fraction_size = dots - begins, np.maximum(ends - dots - 1, 0)
     size = whole_size + fraction_size
     bad = (whole_size < 0) | (whole_size > _MOST_WHOLE) | (fraction_size > _MOST_FRACTION) | (size < 1)
@@ -47,16 +51,54 @@ def decimals(data: Bytes, starts: Places, dots: Places, ends: Places) -> tuple[F
     return values, bad & ~empty
 
 
+def _in_one_word(data: Bytes, negative: Flags, begins: Places, dots: Places, ends: Places) -> tuple[Floats, Flags]:
+    """As `decimals`, where each cell fits into a word: the digits before its point are moved over the point."""
+    has_point = dots < ends
+    width = ends - begins
+    size = width - has_point
+    word = words_at(data, 0, 1, len(data) - 7)[ends - _WORD]
+    if has_point.any():
+        fraction_size = (ends - dots - 1) * has_point
+        behind = _TOP_BYTES.take(fraction_size)
+        fraction = word & behind
+        word <<= has_point.astype(_U64) << _U64(3)
+        word &= ~behind
+        word |= fraction
+        digits, bad = _spelled(word, size)
+        values = digits / _TEN_TO.take(fraction_size)
+    else:
+        digits, bad = _spelled(word, size)
+        values = digits.astype(np.float64)
+    bad |= size < 1
+    np.negative(values, out=values, where=negative)
+    empty = (width == 0) & ~negative
+    values[empty] = np.nan
+    return values, bad & ~empty
+
+
+def _spelled(word: Words, sizes: Places) -> tuple[Words, Flags]:
+    """What the last `sizes` digits of each word spell, and which of the words hold anything else there."""
+    word ^= _ZEROS
+    word &= _TOP_BYTES.take(sizes)
+    bad = ((word + _U64(0x7676767676767676)) | word) & _U64(0x8080808080808080) != 0
+    pairs = word >> _U64(8)
+    word *= _U64(10)
+    word += pairs
+    np.right_shift(word, _U64(16), out=pairs)
+    word &= _LOW
+    word *= _U64(0x000F424000000064)
+    pairs &= _LOW
+    pairs *= _U64(0x0000271000000001)
+    word += pairs
+    word >>= _U64(32)
+    return word, bad
+
+
 def _digits(words: Words, ends: Places, sizes: Places, bad: Flags) -> Floats:
     """The numbers that the `sizes` digits before `ends` spell. Marks as bad what holds anything else."""
     found = np.zeros(len(ends))
-    for group in range(0, int(sizes.max(initial=0)), 8):
-        left = np.clip(sizes - group, 0, 8)
-        used = _TOP_BYTES[left]
-        digits = (words[ends - (8 + group)] ^ _ZEROS) & used
-        bad |= ((digits + _U64(0x7676767676767676)) | digits) & _U64(0x8080808080808080) != 0
-        digits = digits * _U64(10) + (digits >> _U64(8))
-        low, high = _U64(0x000000FF000000FF), _U64(16)
-        digits = (digits & low) * _U64(0x000F424000000064) + (digits >> high & low) * _U64(0x0000271000000001)
-        found += (digits >> _U64(32)) * 10.0**group
+    for group in range(0, int(sizes.max(initial=0)), _WORD):
+        digits, odd = _spelled(words[ends - (_WORD + group)], np.clip(sizes - group, 0, _WORD))
+        bad |= odd
+        found += digits * 10.0**group
     return found

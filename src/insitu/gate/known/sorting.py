@@ -187,13 +187,24 @@ def without_common(blocks: Iterator[Records], *, most: int) -> Iterator[Values]:
     for (block,) in blocks:
         if not len(block):
             continue
-        first = np.flatnonzero(np.concatenate(([True], block[1:] != block[:-1])))
-        values, counts = block[first], np.diff(first, append=len(block))
+        values, counts = _counted(block)
         if len(last) and values[0] == last[0]:
             counts[0] += repeats
         elif len(last) and repeats <= most:
             yield last
         last, repeats = values[-1:], int(counts[-1])  # the next block may begin with more of it
-        yield values[:-1][counts[:-1] <= most]
+        yield values[:-1] if counts[:-1].max(initial=0) <= most else values[:-1][counts[:-1] <= most]
     if len(last) and repeats <= most:
         yield last
+
+
+def _counted(block: Values) -> tuple[Values, NDArray[np.int64]]:
+    """Each of ascending values once, and how often it stands there."""
+    is_new = np.empty(len(block), dtype=bool)
+    is_new[0] = True
+    np.not_equal(block[1:], block[:-1], out=is_new[1:])
+    first = np.flatnonzero(is_new)
+    counts = np.empty(len(first), dtype=np.int64)
+    np.subtract(first[1:], first[:-1], out=counts[:-1])
+    counts[-1] = len(block) - first[-1]
+    return block if len(first) == len(block) else block[first], counts

@@ -13,7 +13,7 @@ The values are in `policy/values.py`; the file's keys are in `docs/policy.md`.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import yaml
@@ -96,11 +96,11 @@ def _read_yaml(text: str) -> tuple[Mapping[str, Any], Mapping[_Path, int]]:
         raise _invalid(["the policy is larger than 1 MiB"], "a policy is a page or two")
     lines: dict[_Path, int] = {}
     try:
-        compose = cast("Callable[..., yaml.Node | None]", yaml.compose)  # pyright: ignore[reportUnknownMemberType] - stub
-        root = compose(text, Loader=yaml.SafeLoader)
+        loader: Any = yaml.SafeLoader(text)
+        root = loader.get_single_node()
         if root is not None:
             _note_lines(root, (), lines, set())
-        document: Any = yaml.safe_load(text)
+        document: Any = None if root is None else loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}: " if mark else ""
