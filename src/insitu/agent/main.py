@@ -31,6 +31,7 @@ from insitu.agent.environments import Environments, wheels_in
 from insitu.agent.folder import SiteFolder
 from insitu.agent.hub_link import HubLink
 from insitu.agent.inside import SCRATCH_BYTES
+from insitu.agent.job_images import JobImages
 from insitu.agent.judge_pool import JudgePool
 from insitu.agent.ledger import Ledger
 from insitu.agent.policy_file import PolicyFile
@@ -204,6 +205,7 @@ def build_site(
                 index_url=settings.index_url,
                 offline=settings.offline,
             ),
+            images=JobImages(cache, base.platform),
             now=lambda: store.floor_clock(datetime.now(UTC)),
         )
     finally:

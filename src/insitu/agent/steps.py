@@ -26,6 +26,7 @@ from insitu.agent.attempt import Attempt, Next
 from insitu.agent.catalogue import DatasetVersion, list_datasets
 from insitu.agent.direct.of_job import after_reading, keep_feeding, list_for_intake
 from insitu.agent.inside import intake_request, sandbox_spec
+from insitu.agent.job_root import ready_root
 from insitu.agent.meter import room_bytes
 from insitu.agent.newer_policy import SecondLook, channels
 from insitu.agent.ready_data import private_copies, ready_data
@@ -144,10 +145,10 @@ def _ready_spec(attempt: Attempt, target: Target, data: list[tuple[str, DatasetV
     """What the sandbox is to be, once code and packages are here."""
     site = attempt.site
     code = _code(attempt)
-    environment = site.environments.ready(Digest(target.lock), site.link.fetch_blob)
+    root = ready_root(site, target)
     uid = _uid(attempt)
     attempt.workspace.make_outputs(uid)
-    return sandbox_spec(attempt, code, environment, data, uid, copies=private_copies(attempt, data, uid))
+    return sandbox_spec(attempt, code, root, data, uid, copies=private_copies(attempt, data, uid))
 
 
 def _make_room_for_intake(attempt: Attempt) -> None:
