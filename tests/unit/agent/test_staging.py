@@ -325,6 +325,16 @@ def test_an_object_that_changes_before_it_is_indexed_ends_the_adding(bench):
             file.read_bytes()
 
 
+def test_many_small_objects_are_read_once_each_and_given_by_their_names(bench):
+    for at in range(5_000):
+        bench.write(**{f"{at % 50:02d}__{at}": b"%d" % at})
+    version = bench.add("x@1")
+    assert bench.store.read_bytes == sum(len(str(at)) for at in range(5_000))
+    view = bench.cache.stage(version, bench.open)
+    assert bench.store.opened == 0
+    assert files_in(view) == {f"{at % 50:02d}/{at}": b"%d" % at for at in range(5_000)}
+
+
 def test_two_jobs_stage_a_version_once(bench):
     bench.write(large=bytes_of(30_000))
     version = bench.add("x@1")

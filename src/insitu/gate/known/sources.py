@@ -300,10 +300,9 @@ def _images(files: Sequence[DataFile], writer: IndexWriter) -> Filled:
 
 
 def _add_bytes(files: Sequence[DataFile], writer: IndexWriter, *, skip: int) -> None:
-    for path in files:
-        pieces = Pieces(path, writer.block_bytes, skip=skip)
-        for found in writer.in_order(writer.byte_fingerprints, pieces):
-            writer.add("bytes", found)
+    pieces = (piece for path in files for piece in Pieces(path, writer.block_bytes, skip=skip))
+    for found in writer.in_order(writer.byte_fingerprints, pieces):  # over all files: there may be very many small ones
+        writer.add("bytes", found)
 
 
 _SOURCES: dict[str, Callable[[Sequence[DataFile], IndexWriter], Filled]] = {
