@@ -232,8 +232,12 @@ def running_world(
     hub: tuple[str, ...] = (),
     within: Sequence[str] = (),
     site_cache: Path | None = None,
+    between: Callable[[str], str] = lambda url: url,
 ) -> Iterator[World]:
-    """A hub, a site that has joined, its agent started; all ended afterwards."""
+    """A hub, a site that has joined, its agent started; all ended afterwards.
+
+    `between` gives the address at which the site finds the hub, for what stands between them.
+    """
     hub_process = Process(
         "insitu.hub.main",
         *("--data", str(folder / "hub"), "--port", "0", "--base-layout", str(base_layout)),
@@ -245,7 +249,7 @@ def running_world(
     )
     world: World | None = None
     try:
-        world = _world(folder, hub_process, base_layout, sandbox, docker_socket, site_cache)
+        world = _world(folder, hub_process, base_layout, sandbox, docker_socket, site_cache, between)
         world.within = within
         world.start_agent()
         world.wait_until(lambda: world.alice.site("leeds").link == "online" and world.alice.datasets())
@@ -264,7 +268,13 @@ def hub_wheels() -> Path:
 
 
 def _world(
-    folder: Path, hub: Process, base_layout: Path, sandbox: str, docker_socket: Path, site_cache: Path | None
+    folder: Path,
+    hub: Process,
+    base_layout: Path,
+    sandbox: str,
+    docker_socket: Path,
+    site_cache: Path | None,
+    between: Callable[[str], str],
 ) -> World:
     url = str(hub.ready["url"])
     keys = {name: SigningKey.generate() for name in ("admin", "alice", "eng", "jo")}
@@ -279,7 +289,7 @@ def _world(
         clients[name] = client(name, admin.create_token(name, role).token)
         clients[name].register_key()
     settings = AgentSettings(
-        hub=url,
+        hub=between(url),
         base_layout=str(base_layout),
         sandbox=sandbox,  # type: ignore[arg-type]
         docker_socket=str(docker_socket),

@@ -1,21 +1,25 @@
 """A job says what it read in every way it can think of. Afterwards no byte of it may lie beyond the site.
 
-Every file of the hub is read (database, MLflow's store, artifacts, blobs, logs), and every line that the site's
-ledger and journals hold of what was sent, for each canary as it is, backwards and in the usual encodings.
+Every file of the hub is read (database, MLflow's store, artifacts, blobs, logs), every line that the site's ledger and
+journals hold of what was sent, and every byte that went over the wire between agent and hub, either way and in the
+clear, for each canary as it is, backwards and in the usual encodings.
 """
 
 from __future__ import annotations
 
 import base64
 import csv
+import os
 import struct
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 
+from tests.recording_proxy import Recorded, recording_proxy
 from tests.rig import World, running_world
 
 ROWS = 300
@@ -137,8 +141,20 @@ def seen_in(paths: Iterator[Path]) -> dict[str, set[str]]:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, base_layout: Path) -> Iterator[World]:
-    with running_world(tmp_path_factory.mktemp("canaries"), base_layout) as running:
+def wire() -> list[Recorded]:
+    """What went between agent and hub; one proxy, once there is a world."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, base_layout: Path, wire: list[Recorded]) -> Iterator[World]:
+    with ExitStack() as stack:
+
+        def between(url: str) -> str:
+            wire.append(stack.enter_context(recording_proxy(urlsplit(url).port or 0)))
+            return f"http://127.0.0.1:{wire[0].port}"
+
+        running = stack.enter_context(running_world(tmp_path_factory.mktemp("canaries"), base_layout, between=between))
         with (running.folder / "data" / "people.tsv").open("w") as file:
             writer = csv.DictWriter(file, table()[0])
             writer.writeheader()
@@ -155,7 +171,8 @@ def offered(world: World) -> bool:
 
 
 def hostile_job(world: World, script: str) -> str:
-    folder = world.job_folder(script, outputs=OUTPUTS)
+    # Code that no cache has: it has to come over the wire.
+    folder = world.job_folder(f"{script}\n# {os.urandom(8).hex()}\n", outputs=OUTPUTS)
     job_file = folder / "job.yaml"
     job_file.write_text(job_file.read_text().replace("wdbc@1", "wdbc@2"))
     return world.alice.submit(job_file).id
@@ -178,6 +195,21 @@ def test_what_a_hostile_job_read_lies_nowhere_beyond_the_site(world: World) -> N
         "what was sent": iter([*world.site.jobs.glob("*/journal"), *world.site.jobs.glob("*/intake/events.jsonl")]),
     }
     assert {place: seen_in(paths) for place, paths in beyond.items()} == {place: {} for place in beyond}
+
+
+def test_what_it_read_went_over_no_wire_between_the_site_and_its_hub(world: World, wire: list[Recorded]) -> None:
+    (recorded,) = wire
+    sent, answered = recorded.all_sent, recorded.all_answered
+    # It is the wire, and in the clear: calls, the code that came, the columns' names, which leave, and what was held.
+    for told in (b"POST /agent/v1/sync", b"POST /agent/v1/events", b"GET /agent/v1/blobs/", b'"dose"', b'"held"'):
+        assert told in sent, told
+    assert b"MLFLOW_TRACKING_URI" in answered
+    assert len(sent) > 10_000
+    assert found_in(sent) == set()
+    assert found_in(answered) == set()
+    # And where it would be seen, were it there.
+    row = ",".join(table()[3].values())
+    assert found_in(sent + row.encode()) == {table()[3][name] for name in ("name", "code", "level")}
 
 
 def test_nor_does_anybody_get_it_by_asking(world: World) -> None:

@@ -99,6 +99,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
         judges=cast("Any", Untouchable()),
         cache=folder.cache,
         environments=cast("Any", Untouchable()),
+        images=cast("Any", Untouchable()),
         now=lambda: store.floor_clock(NOON),
     )
     version = cast("DatasetVersion", SimpleNamespace(name="wdbc", version=1, digest=A_DATASET))

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
+from insitu.domain.digests import digest_of
 from insitu.domain.errors import DeniedError
 from insitu.domain.quantities import format_bytes
 from insitu.gate.policy.loading import DatasetRules, Policy
 from insitu.wire.deployments import VerifiedDeployment
-from insitu.wire.jobs import Target, VerifiedJob
+from insitu.wire.jobs import NO_PACKAGES, Target, VerifiedJob
 
 
 def check_may_run(
@@ -51,6 +52,7 @@ def check_may_run(
             hint="a steward lists the base's digest under `bases` in policy.yaml",
         )
     target = job.target_for(base)
+    _check_image(job, target, policy)
     _check_resources(job, policy)
     for pin in job.document.datasets:
         _check_dataset_digest(pin.name, pin.version, pin.digest, offered)
@@ -74,6 +76,27 @@ def check_may_run(
             hint="submit it again with `insitu run`, which pins each dataset's version",
         )
     return target
+
+
+def _check_image(job: VerifiedJob, target: Target, policy: Policy) -> None:
+    """An image is let in by its digest alone: where it came from is something that nobody here could check."""
+    in_image = target.image is not None
+    if (job.job.environment.image is not None) != in_image or (target.lock == digest_of(NO_PACKAGES)) < in_image:
+        raise DeniedError(
+            "the job's environment is not what was signed for this site",
+            code="image-not-signed",
+            rule="images",
+            hint="submit it again with `insitu run`, which signs the image's digest",
+        )
+    if target.image is not None and target.image.digest not in policy.images:
+        raise DeniedError(
+            "this site's policy does not let jobs run in that image",
+            code="image-not-accepted",
+            rule="images",
+            measure=target.image.digest,
+            limit=", ".join(policy.images) or "none listed",
+            hint="a steward who has looked at it lists its digest under `images` in policy.yaml; or name packages instead",
+        )
 
 
 def _check_dataset_digest(name: str, version: int, digest: str, offered: Mapping[tuple[str, int], str]) -> None:
@@ -159,6 +182,13 @@ def check_may_deploy(
     checks = (
         (asked.site == site, "site", asked.site, site, "it was signed for another site"),
         (asked.base in policy.bases, "bases", asked.base, ", ".join(policy.bases), "a steward lists bases"),
+        (
+            asked.lock != digest_of(NO_PACKAGES),
+            "image-serving",
+            "a model of a job in an image of its own",
+            "models whose packages a lock names",
+            "train it once more with the packages named",
+        ),
         (others < rules.max, "deployments.max", f"{others + 1} deployments", f"{rules.max}", "delete another one"),
         (
             asked.resources.memory_bytes <= rules.memory_bytes,

@@ -14,10 +14,11 @@ names the bytes and can't be used to guess them.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,13 +29,14 @@ from insitu.agent.datastores import find_datastore
 from insitu.agent.folder import SiteFolder, open_to_gate, write_atomic
 from insitu.agent.settings import load_settings
 from insitu.agent.staging.data_cache import DataCache, Staged
-from insitu.agent.staging.manifest import Manifest
 from insitu.agent.staging.patterns import compile_pattern, literal_prefix
+from insitu.agent.staging.streamed import StreamedFile
 from insitu.agent.staging.views import check_names
 from insitu.agent.store import Store
 from insitu.agent.stores.contract import ObjectInfo, ObjectStore
-from insitu.domain.errors import InvalidInputError, NotFoundError
+from insitu.domain.errors import InvalidInputError, NotFoundError, UnavailableError
 from insitu.domain.ids import check_name
+from insitu.domain.quantities import format_bytes
 from insitu.gate.known.data import IndexSummary, build_index
 
 _MAX_OBJECTS = 1_000_000
@@ -144,6 +146,7 @@ def add_dataset(
     """Make the objects that `pattern` matches in a datastore the next version of `name`.
 
     They are read once, for their digests and for the gate's index; what was read stays in the cache for the first job.
+    What does not fit there is read from the datastore, once more for the index, and nothing of it is kept.
 
     Args:
         kind: how the gate's index reads them: csv, parquet, npy, text, files or images.
@@ -157,7 +160,7 @@ def add_dataset(
         NotFoundError: there is no such datastore.
         StoreError: the datastore could not be reached, logged in to, listed or read.
         ObjectChangedError: an object was written again while it was read.
-        UnavailableError: no room for it.
+        UnavailableError: the disk has no room for the index ("index-disk-full"), or filled meanwhile.
     """
     check_name(name, what="dataset")
     matcher = compile_pattern(pattern)
@@ -171,10 +174,10 @@ def add_dataset(
             cache.take_in(found, store, progress=lambda done, of: progress("staging", done, of)) as (
                 manifest,
                 digest,
-                view,
+                files,
             ),
         ):
-            summary = _index(folder, work, manifest, view, kind)
+            summary = _index(folder, work, files, kind)
             manifest.save(work / "manifest.json")
             document = {
                 "name": name,
@@ -291,11 +294,22 @@ def _matching(store: ObjectStore, pattern: str, matches: Callable[[str], object]
     return found
 
 
-def _index(folder: SiteFolder, work: Path, manifest: Manifest, view: Path, kind: str) -> IndexSummary:
+def _index(folder: SiteFolder, work: Path, files: Sequence[Path | StreamedFile], kind: str) -> IndexSummary:
     (work / "index").mkdir()
-    files = [view / one.name for one in manifest.objects]
     memory_bytes = load_settings(folder).index_memory
-    return build_index(files, kind, work / "index", index_key(folder), memory_bytes=memory_bytes)
+    try:
+        return build_index(files, kind, work / "index", index_key(folder), memory_bytes=memory_bytes)
+    except OSError as exc:
+        if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UnavailableError(
+            "the site's disk has no room for the gate's index of the new version",
+            code="index-disk-full",
+            rule="index-disk",
+            measure="the index, and while it is made as much again",
+            limit=f"{format_bytes(shutil.disk_usage(work).free)} free",
+            hint="free some disk, or add fewer objects; a version that is not indexed can't be guarded, so there is none",
+        ) from exc
 
 
 @contextmanager

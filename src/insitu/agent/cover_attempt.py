@@ -51,7 +51,8 @@ def say_what_is_missing(attempt: Attempt, decisions: Sequence[Decision]) -> list
 
 
 def _place(site: Site, target: Target) -> Place:
-    return Place(site.key.fingerprint, site.policy.require(), target.lock)
+    image = target.image.digest if target.image else ""
+    return Place(site.key.fingerprint, site.policy.require(), target.lock, image)
 
 
 def _details(covered: Covered) -> dict[str, Any]:

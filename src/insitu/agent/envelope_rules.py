@@ -54,11 +54,12 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class Place:
-    """What is fixed where the job would run: the site's key, its policy, and the lock signed for its base."""
+    """What is fixed where the job would run: the site's key, its policy, and the lock or image signed for its base."""
 
     site_key: str
     policy: Policy
     lock: str
+    image: str = ""
 
 
 def why_not(approval: Approval, job: VerifiedJob, place: Place, *, now: datetime) -> tuple[Mismatch, ...]:
@@ -72,7 +73,7 @@ def why_not_any_more(approval: Approval, job: VerifiedJob, place: Place) -> tupl
     document = approval.document
     return (
         *_standing(approval, job, place),
-        *_what_runs(document, job, place.lock),
+        *_what_runs(document, job, place),
         *_params(document, job.job),
         *_datasets(document, job),
         *_outputs(document, job.job),
@@ -112,13 +113,15 @@ def _standing(approval: Approval, job: VerifiedJob, place: Place) -> Iterator[Mi
 # -- what runs ---------------------------------------------------------------------------------------------------------
 
 
-def _what_runs(document: RunEnvelopeDocument, job: VerifiedJob, lock: str) -> Iterator[Mismatch]:
+def _what_runs(document: RunEnvelopeDocument, job: VerifiedJob, place: Place) -> Iterator[Mismatch]:
     if job.document.code != document.code:
         yield Mismatch("code", f"code {_short(job.document.code)}", _short(document.code))
     if job.job.command != document.command:
         yield Mismatch("command", f"command {_brief(job.job.command)}", _brief(document.command))
-    if document.locks != "any" and lock not in document.locks:
-        yield Mismatch("locks", f"packages {_short(lock)}", ", ".join(_short(known) for known in document.locks))
+    if place.image:  # what runs is whatever stands in it, which nobody who approves code has read
+        yield Mismatch("image", f"image {_short(place.image)}", "packages of a lock")
+    if document.locks != "any" and place.lock not in document.locks:
+        yield Mismatch("locks", f"packages {_short(place.lock)}", ", ".join(_short(known) for known in document.locks))
 
 
 def _params(document: RunEnvelopeDocument, job: JobFile) -> Iterator[Mismatch]:

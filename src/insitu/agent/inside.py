@@ -16,6 +16,7 @@ from typing import Any
 from insitu.agent.attempt import Attempt
 from insitu.agent.catalogue import DatasetVersion
 from insitu.agent.direct.of_job import direct_inputs
+from insitu.agent.job_root import JobRoot
 from insitu.sandbox.spec import Limits, Mount, SandboxSpec
 from insitu.wire.job_file import GATE_ADDRESS, GATE_PORT, command_line
 
@@ -56,7 +57,7 @@ def intake_request(attempt: Attempt, data: list[tuple[str, DatasetVersion]]) -> 
 def sandbox_spec(
     attempt: Attempt,
     code: Any,
-    environment: Any,
+    root: JobRoot,
     data: list[tuple[str, DatasetVersion]],
     uid: int,
     *,
@@ -68,7 +69,7 @@ def sandbox_spec(
     direct = {name for name, _ in direct_inputs(attempt)}
     mounts = [
         Mount(source=code, target="/job/code"),
-        Mount(source=environment, target="/opt/env"),
+        *root.mounts,
         Mount(source=space.outputs, target="/job/outputs", writable=True),
         *(
             Mount(source=copies.get(name, version.data), target=f"/job/inputs/{name}", writable=name in copies)
@@ -78,9 +79,10 @@ def sandbox_spec(
     ]
     return SandboxSpec(
         name=attempt.site.sandbox_name(*attempt.row.key),
-        rootfs=site.base.rootfs,
-        argv=_argv(command_line(job.job)),
-        env=_environment(attempt),
+        rootfs=root.rootfs,
+        tools=root.tools,
+        argv=_argv(command_line(job.job), root),
+        env=_environment(attempt, root),
         workdir="/job/code",
         mounts=tuple(mounts),
         gate_port=GATE_PORT,
@@ -97,19 +99,21 @@ def sandbox_spec(
     )
 
 
-def _argv(command: str) -> tuple[str, ...]:
+def _argv(command: str, root: JobRoot) -> tuple[str, ...]:
     """What runs the command: a shell, unless it is Python with words that no shell would read otherwise."""
     if _PLAIN.fullmatch(command):
-        return tuple(shlex.split(command))
+        first, *rest = shlex.split(command)
+        return (root.python if root.tools else first, *rest)
     return ("/bin/sh", "-c", f"exec {command}")
 
 
-def _environment(attempt: Attempt) -> dict[str, str]:
-    """All that the job's environment holds: an allow-list, nothing of the agent's own."""
+def _environment(attempt: Attempt, root: JobRoot) -> dict[str, str]:
+    """All that the job's environment holds: an allow-list, nothing of the agent's own; of an image what it sets itself."""
     job = attempt.verified.job
     threads = str(max(1, int(job.resources.cpus)))
     return {
-        "PATH": "/opt/env/bin:/usr/local/bin:/usr/bin:/bin",
+        **root.env,
+        "PATH": root.path,
         "HOME": "/tmp",  # noqa: S108 - the sandbox's own scratch
         "USER": "job",  # the uid has no name inside, and getpass asks here first
         "LOGNAME": "job",

@@ -31,7 +31,7 @@ def judge(
         contract=job.job.contract,
         candidates=tuple(candidates),
         index_dirs=tuple(version.index for _, version in data),
-        lock_packages=site.environments.packages(Digest(target.lock)),
+        lock_packages=() if target.image else site.environments.packages(Digest(target.lock)),
         out_dir=space.out,
         limits=JudgeLimits(time_s=JUDGE_TIME_S),
         in_envelope=bool(row.details.get("run_envelope")),

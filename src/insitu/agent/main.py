@@ -31,8 +31,10 @@ from insitu.agent.environments import Environments, wheels_in
 from insitu.agent.folder import SiteFolder
 from insitu.agent.hub_link import HubLink
 from insitu.agent.inside import SCRATCH_BYTES
+from insitu.agent.job_images import JobImages
 from insitu.agent.judge_pool import JudgePool
 from insitu.agent.ledger import Ledger
+from insitu.agent.leftovers import remove_given_up
 from insitu.agent.policy_file import PolicyFile
 from insitu.agent.settings import AgentSettings, load_settings
 from insitu.agent.site import Site
@@ -123,6 +125,7 @@ def _serve(site: Site, stop: threading.Event, ready: Callable[[Site], None]) -> 
     console = Console(site.folder.console, steward)
     try:
         _end_orphans(site)
+        remove_given_up(site.cache, now=datetime.now(UTC))
         assignments.resume()
         deployments.start()
         conversation.start()
@@ -204,6 +207,7 @@ def build_site(
                 index_url=settings.index_url,
                 offline=settings.offline,
             ),
+            images=JobImages(cache, base.platform),
             now=lambda: store.floor_clock(datetime.now(UTC)),
         )
     finally:

@@ -120,9 +120,11 @@ class Rehearsed:
 class _RehearsalLink(HubLink):
     """Hands out the job's blobs and the packages of its lock, and keeps what would have been sent."""
 
-    def __init__(self, blobs: Mapping[str, bytes], wheels: WheelStore, source: WheelSource) -> None:
+    def __init__(
+        self, blobs: Mapping[str, bytes], files: Mapping[str, Path], wheels: WheelStore, source: WheelSource
+    ) -> None:
         # Nothing of the real link is made: there is no hub, and no connection could be opened by mistake.
-        self._blobs, self._wheels, self._source = blobs, wheels, source
+        self._blobs, self._files, self._wheels, self._source = blobs, files, wheels, source
         self.events: dict[int, dict[str, Any]] = {}
 
     def close(self) -> None: ...
@@ -147,10 +149,10 @@ class _RehearsalLink(HubLink):
         return WheelsReply(here=request.wanted)
 
     def fetch_blob(self, digest: Digest, target: Path) -> None:
-        wheel = self._wheels.by_sha256(digest.removeprefix("sha256:"))
-        if wheel is not None:
+        file = self._wheels.by_sha256(digest.removeprefix("sha256:")) or self._files.get(digest)
+        if file is not None:
             work = target.with_name(f".{target.name}.part")
-            shutil.copyfile(wheel, work)
+            shutil.copyfile(file, work)
             work.replace(target)
             return
         if digest not in self._blobs:
@@ -171,6 +173,7 @@ def rehearse(
     envelope: Envelope,
     blobs: Mapping[str, bytes],
     *,
+    files: Mapping[str, Path],
     policy: str,
     data: Sequence[MockFiles],
     desk: Desk,
@@ -180,6 +183,7 @@ def rehearse(
     """Run a signed job here, on mock data, under a policy.
 
     Args:
+        files: the parts of the image that the job runs in, if it brings one.
         envelope: signed with a key that `policy` lists; it names the datasets in `data` by name and order.
         policy: a policy file's text, which lists `base`.
 
@@ -187,7 +191,7 @@ def rehearse(
         InvalidInputError: the policy or the mock files are not right.
         UnavailableError: no sandbox works on this machine.
     """
-    with _site(blobs, policy, data, desk, base) as (site, link):
+    with _site(blobs, files, policy, data, desk, base) as (site, link):
         fields = envelope.model_dump(mode="json")
         site.store.put_assignment(_JOB, 1, 1, fields)
         row = site.store.attempt(_JOB, 1)
@@ -201,7 +205,12 @@ def rehearse(
 
 @contextmanager
 def _site(
-    blobs: Mapping[str, bytes], policy: str, data: Sequence[MockFiles], desk: Desk, base: UnpackedBase
+    blobs: Mapping[str, bytes],
+    files: Mapping[str, Path],
+    policy: str,
+    data: Sequence[MockFiles],
+    desk: Desk,
+    base: UnpackedBase,
 ) -> Iterator[tuple[Site, _RehearsalLink]]:
     root = Path(tempfile.mkdtemp(prefix="insitu-rehearsal-"))
     try:
@@ -225,7 +234,7 @@ def _site(
         save_settings(folder, settings)
         _add(folder, data, root / "mock", gate_gid)
         source = WheelSource(index_url=desk.index_url or "", hosts=None)
-        link = _RehearsalLink(blobs, WheelStore(desk.cache / "wheels"), source)
+        link = _RehearsalLink(blobs, files, WheelStore(desk.cache / "wheels"), source)
         with build_site(folder, settings, link=link) as site:
             yield site, link
     finally:

@@ -11,6 +11,7 @@ from pathlib import Path
 from insitu.agent.environments import Environments
 from insitu.agent.folder import SiteFolder
 from insitu.agent.hub_link import HubLink
+from insitu.agent.job_images import JobImages
 from insitu.agent.judge_pool import JudgePool
 from insitu.agent.ledger import Ledger
 from insitu.agent.policy_file import PolicyFile
@@ -44,6 +45,7 @@ class Site:
     cache: Path
     """Code and packages by digest; nothing in it is only here."""
     environments: Environments
+    images: JobImages
     data: DataCache
     """Private bytes that jobs read; another folder than `cache`, since that may be shared with other sites."""
     environment: Mapping[str, str]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from insitu.agent.attempt import Attempt
 from insitu.agent.direct.of_job import direct_inputs
+from insitu.agent.job_root import ready_root
 from insitu.deploy.serving_code import put_serving_code
 from insitu.domain.digests import Digest
 from insitu.domain.errors import InsituError
@@ -120,8 +121,9 @@ def _spec(attempt: Attempt, room: Path, output: str, rules: ModelRules, smoke: S
     direct = {name for name, _ in direct_inputs(attempt)}  # nothing of those is at the site; then there are no rows
     data = [(name, version) for name, version in attempt.datasets if name not in direct]
     declared = job.job.outputs[output].predict
+    root = ready_root(site, target)
     argv = [
-        *("python", "-P", "-m", "insitu.serving.smoke", "--written", "/smoke/written", "--copy", "/smoke/copy"),
+        *(root.python, "-P", "-m", "insitu.serving.smoke", "--written", "/smoke/written", "--copy", "/smoke/copy"),
         *("--data", f"/job/inputs/{data[0][0]}" if data else "/job/inputs", "--rows", str(smoke.rows)),
         *("--out", "/smoke/answer/answer.json"),
         *(("--predict", declared) if declared else ()),
@@ -129,7 +131,7 @@ def _spec(attempt: Attempt, room: Path, output: str, rules: ModelRules, smoke: S
     ]
     mounts = [
         Mount(source=code, target="/job/code"),
-        Mount(source=site.environments.ready(Digest(target.lock), site.link.fetch_blob), target="/opt/env"),
+        *root.mounts,
         Mount(source=put_serving_code(site.folder.deployments / "code"), target="/smoke/code"),
         Mount(source=room / "written", target="/smoke/written"),
         Mount(source=room / "copy", target="/smoke/copy"),
@@ -139,10 +141,12 @@ def _spec(attempt: Attempt, room: Path, output: str, rules: ModelRules, smoke: S
     threads = str(max(1, int(job.job.resources.cpus)))
     return SandboxSpec(
         name=f"{site.sandbox_name(*attempt.row.key)}-smoke",
-        rootfs=site.base.rootfs,
+        rootfs=root.rootfs,
+        tools=root.tools,
         argv=tuple(argv),
         env={
-            "PATH": "/opt/env/bin:/usr/local/bin:/usr/bin:/bin",
+            **root.env,
+            "PATH": root.path,
             "PYTHONPATH": "/smoke/code",
             "PYTHONDONTWRITEBYTECODE": "1",
             "HOME": "/tmp",  # noqa: S108 - the sandbox's own scratch

@@ -26,6 +26,7 @@ from insitu.agent.catalogue import DatasetVersion, list_datasets
 from insitu.agent.direct.of_job import after_reading, keep_feeding, list_for_intake
 from insitu.agent.inside import intake_request, sandbox_spec
 from insitu.agent.installed_texts import tell
+from insitu.agent.job_root import JobRoot, ready_root
 from insitu.agent.meter import room_bytes
 from insitu.agent.newer_policy import SecondLook, channels
 from insitu.agent.ready_data import private_copies, ready_data
@@ -123,10 +124,10 @@ def prepare(attempt: Attempt) -> Next:
     except InsituError as exc:
         return Next.failed(FailureClass.DATA, exc)
     _end_intake_of_a_former_try(attempt)
-    environment = site.environments.ready(Digest(target.lock), site.link.fetch_blob)
-    texts = site.environments.texts(environment)
+    root = ready_root(site, target)
+    texts = site.environments.texts(root.environment) if root.environment else None
     request = KeeperRequest(
-        spec=_ready_spec(attempt, environment, data),
+        spec=_ready_spec(attempt, root, data),
         sandbox=site.sandbox.name,
         state_dir=attempt.workspace.keeper,
         settings=site.sandbox_settings,
@@ -143,12 +144,12 @@ def prepare(attempt: Attempt) -> Next:
     return _runs(attempt)
 
 
-def _ready_spec(attempt: Attempt, environment: Path, data: list[tuple[str, DatasetVersion]]) -> SandboxSpec:
+def _ready_spec(attempt: Attempt, root: JobRoot, data: list[tuple[str, DatasetVersion]]) -> SandboxSpec:
     """What the sandbox is to be, once code and packages are here."""
     code = _code(attempt)
     uid = _uid(attempt)
     attempt.workspace.make_outputs(uid)
-    return sandbox_spec(attempt, code, environment, data, uid, copies=private_copies(attempt, data, uid))
+    return sandbox_spec(attempt, code, root, data, uid, copies=private_copies(attempt, data, uid))
 
 
 def _make_room_for_intake(attempt: Attempt, texts: Path | None) -> None:

@@ -99,11 +99,18 @@ def rehearse_job(asked: Asked, out: Output) -> int:
         stands = list(_stands(asked, job, offers, mock, agent.MockFiles))
         base = desk.base(say)
         key = load_or_make_key(folders)
-        rules = _rules(asked, job, offers, base, key.fingerprint)
         prepared = _prepare(asked, stands, base, folders.cache, index_url, say)
+        rules = _rules(asked, job, offers, base, prepared, key.fingerprint)
         envelope = prepared.sign(submitter=_ME, key=key, now=datetime.now(UTC))
         done: Rehearsed = agent.rehearse(
-            envelope, prepared.blobs, policy=rules.text, data=_in_order(stands), desk=desk, base=base, progress=say
+            envelope,
+            prepared.blobs,
+            files=prepared.files,
+            policy=rules.text,
+            data=_in_order(stands),
+            desk=desk,
+            base=base,
+            progress=say,
         )
     told = _answer(done, rules, stands)
     out.show(told, *describe(told), name=told["state"])
@@ -202,13 +209,19 @@ def _site_of(asked: Asked, job: JobFile) -> str | None:
     return asked.site or (job.compute if isinstance(job.compute, str) else None)
 
 
-def _rules(asked: Asked, job: JobFile, offers: _Offers, base: UnpackedBase, fingerprint: str) -> Rules:
+def _rules(
+    asked: Asked, job: JobFile, offers: _Offers, base: UnpackedBase, prepared: PreparedJob, fingerprint: str
+) -> Rules:
     document, source, unknown = (
         _from_file(asked.policy) if asked.policy else _from_site(_policy_site(asked, job, offers), offers, fingerprint)
     )
     if base.digest not in document.get("bases", []):
         unknown.append("whether the site runs jobs on a base like the one here")
     document["bases"] = [base.digest]
+    images = [target.image.digest for target in prepared.targets if target.image]
+    if not set(images) <= set(document.get("images", [])):
+        unknown.append("whether the site lets jobs run in that image")
+    document["images"] = images
     text = yaml.safe_dump(document, sort_keys=False)
     from insitu.gate.policy.loading import load_policy
 

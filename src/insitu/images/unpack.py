@@ -4,7 +4,8 @@ A layer is a tar that somebody else may have made. Nothing in it reaches outside
 the folder: names with `..` are refused, and the way to a name is walked as if
 the folder were `/`, so a symbolic link in an earlier entry leads nowhere else.
 Devices and pipes are left out, and so are set-user-id bits: what runs on a base
-has no use for them.
+has no use for them. Bytes, entries and what the tar says of them are bounded: a layer of
+a few kilobytes may unpack to more than any disk has.
 
 Whiteouts (`.wh.name`, `.wh..wh..opq`) remove what layers below brought, as the
 OCI image specification 1.1, "Representing Changes", says. Extended attributes
@@ -31,6 +32,9 @@ from insitu.domain.images import Descriptor
 from insitu.images.layout import OciLayout
 
 _CHUNK = 1 << 20
+_MAX_ENTRIES = 2_000_000  # of one layer: files of no bytes take inodes all the same
+_MAX_HEADER_BYTES = 1 << 20  # of what a tar says of one entry, which is read into memory
+_MAX_OVERHEAD = 4 * 512  # bytes of a tar for an entry, beside its content and its extended header
 _MAX_LINKS = 40  # as Linux: more symbolic links than this on one way are a loop
 _OPAQUE = ".wh..wh..opq"
 _WHITEOUT = ".wh."
@@ -42,12 +46,13 @@ def unpack_layer(layout: OciLayout, layer: Descriptor, root: Path, *, diff_id: D
     Raises:
         IntegrityError: the blob, or what it unpacks to, is not what the digests say.
         DeniedError: an entry would lie outside `root`.
-        InvalidInputError: it isn't a tar, or is larger than `max_bytes` when unpacked.
+        InvalidInputError: it isn't a tar, or is larger than `max_bytes` when unpacked ("image-too-large").
         UnavailableError: its compression can't be read here.
     """
     layout.check(layer.digest)  # before anything in it is parsed
     with layout.blob_path(layer.digest).open("rb") as blob, _decompressed(blob, layer.media_type) as plain:
-        content = _Hashing(plain)
+        # Whatever a tar has between its files is not counted with them, and must end all the same.
+        content = _Hashing(plain, max_bytes + _MAX_ENTRIES * _MAX_OVERHEAD)
         try:
             size_bytes = _apply(content, root, max_bytes)
             content.drain()
@@ -94,13 +99,14 @@ def _apply(stream: _Hashing, root: Path, max_bytes: int) -> int:
     made: set[Path] = set()  # by this layer: an opaque whiteout removes only what was below
     total = 0
     folders: list[tuple[Path, tarfile.TarInfo]] = []
-    with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|") as archive:
-        for entry in archive:
+    with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|", tarinfo=_Entry) as archive:
+        for number, entry in enumerate(archive):
             total += entry.size if entry.isreg() else 0
             if total > max_bytes:
-                raise InvalidInputError(
-                    "the image is too large", measure=f"over {total} bytes", limit=f"{max_bytes} bytes"
-                )
+                raise _too_large(f"over {total} bytes", f"{max_bytes} bytes")
+            if number >= _MAX_ENTRIES:
+                raise _too_large(f"over {_MAX_ENTRIES} entries in a layer", f"{_MAX_ENTRIES} entries")
+            archive.members = []  # pyright: ignore[reportAttributeAccessIssue] - it keeps all that it has read
             place = resolve_inside(root, entry.name)
             place.parent.mkdir(parents=True, exist_ok=True)
             if place.name.startswith(_WHITEOUT):
@@ -116,6 +122,28 @@ def _apply(stream: _Hashing, root: Path, max_bytes: int) -> int:
         if place.is_dir() and not place.is_symlink():
             _finish(place, entry)
     return total
+
+
+class _Entry(tarfile.TarInfo):
+    """Of an entry no more is read into memory than a name and a few attributes take."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        extended = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+        if self.type in (*extended, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
+            if self.size > _MAX_HEADER_BYTES:
+                raise _too_large(f"{self.size} bytes to say of one entry", f"{_MAX_HEADER_BYTES} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc, no-any-return] - the hook that tarfile has for subclasses
+
+
+def _too_large(measure: str, limit: str) -> InvalidInputError:
+    return InvalidInputError(
+        "the image is too large to be unpacked here",
+        code="image-too-large",
+        rule="image-size",
+        measure=measure,
+        limit=limit,
+        hint="use a smaller image, or free some disk at the site",
+    )
 
 
 def _white_out(marker: Path, made: set[Path]) -> None:
@@ -201,12 +229,16 @@ def _zstd(blob: IO[bytes]) -> Iterator[IO[bytes]]:
 class _Hashing:
     """A stream that knows the digest of what was read from it."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], max_bytes: int) -> None:
         self.file = file
         self._hash = hashlib.sha256()
+        self._left = max_bytes
 
     def read(self, size: int = -1) -> bytes:
         data = self.file.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise _too_large("more than its files account for", "a tar of its size")
         self._hash.update(data)
         return data
 

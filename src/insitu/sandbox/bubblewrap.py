@@ -35,6 +35,7 @@ from pathlib import Path, PurePosixPath
 
 from insitu.domain.errors import InsituError
 from insitu.sandbox import cgroups, kernel
+from insitu.sandbox.beside import TOOLS_TARGET, command_beside
 from insitu.sandbox.contract import (
     Capabilities,
     Likely,
@@ -151,7 +152,11 @@ class BubblewrapSandbox:
         arguments = self._arguments(root, spec.limits.scratch_bytes, spec.name, (spec.uid, spec.gid))
         for mount in spec.mounts:
             arguments += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
-        return root, _Anchor(self._program, [*arguments, "--remount-ro", "/", "--", "/bin/cat"]), ()
+        anchor = ("/bin/cat",)
+        if spec.tools is not None:  # it runs as root of a user namespace at best: never what an image calls cat
+            arguments += ["--ro-bind", str(spec.tools), TOOLS_TARGET]
+            anchor = command_beside(spec.tools, *anchor)
+        return root, _Anchor(self._program, [*arguments, "--remount-ro", "/", "--", *anchor]), ()
 
     def _forget_ahead(self) -> None:
         if self._ahead is not None:
@@ -294,7 +299,7 @@ class _Ahead:
         """Whether it lacks nothing but the mounts, and each has a place of ours to be on."""
         parents = {str(parent) for mount in spec.mounts for parent in PurePosixPath(mount.target).parents}
         as_likely = Likely(spec.rootfs, spec.limits.scratch_bytes) == self.likely
-        return as_likely and parents <= {"/", *self.root.folders}
+        return as_likely and spec.tools is None and parents <= {"/", *self.root.folders}
 
 
 class _BubblewrapStarted:

@@ -20,10 +20,11 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from insitu.sandbox import init
 from insitu.sandbox.addresses import bind_to
+from insitu.sandbox.beside import TOOLS_TARGET, command_beside
 from insitu.sandbox.cgroups import memory_counter_of
 from insitu.sandbox.plan import RUN_TARGET, make_plan, send_plan
 from insitu.sandbox.rootfs import RootPlan, find_python, plan_root
@@ -81,6 +82,8 @@ class Room:
         self._folder.chmod(0o755)  # whatever the umask is: the code's uid has to pass
         shutil.copyfile(init.__file__, self._folder / "init.py")
         (self._folder / "init.py").chmod(0o444)
+        if spec.tools:
+            (self._folder / PurePosixPath(TOOLS_TARGET).name).mkdir(mode=0o755)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         bind_to(self._listener, self._folder / "keeper.sock")
         (self._folder / "keeper.sock").chmod(0o666)
@@ -92,8 +95,11 @@ class Room:
         binds = [Bind(source, target) for source, target in root.binds]
         binds.append(Bind(self._folder, RUN_TARGET))
         binds += [Bind(mount.source, mount.target, mount.writable) for mount in spec.mounts]
-        python = find_python(spec.rootfs)
-        return Container((python, "-I", "-S", f"{RUN_TARGET}/init.py"), tuple(binds), root)
+        command = (find_python(spec.tools or spec.rootfs), "-I", "-S", f"{RUN_TARGET}/init.py")
+        if spec.tools:
+            binds.append(Bind(spec.tools, TOOLS_TARGET))
+            command = command_beside(spec.tools, *command)
+        return Container(command, tuple(binds), root)
 
     def receive_init(self, root: RootPlan, streams: tuple[int, int], failed: Callable[[], str | None]) -> EngineStarted:
         """Wait for init, and tell it what to run.

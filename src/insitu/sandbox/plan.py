@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from insitu.sandbox.beside import TOOLS_TARGET
 from insitu.sandbox.spec import SandboxSpec
 
 RUN_TARGET = "/run/insitu"
@@ -21,13 +22,14 @@ def make_plan(spec: SandboxSpec, binds: Iterable[str], enforced: Mapping[str, st
         binds: where entries of the base are bound, inside.
         enforced: limit → mechanism; what names `rlimit` is left to init.
     """
-    read_only = [mount.target for mount in spec.mounts if not mount.writable]
+    beside = [TOOLS_TARGET] if spec.tools else []
+    read_only = [*beside, *(mount.target for mount in spec.mounts if not mount.writable)]
     return {
         "argv": list(spec.argv),
         "env": dict(spec.env),
         "workdir": spec.workdir,
         "port": spec.gate_port,
-        "declared": [*binds, RUN_TARGET, *(mount.target for mount in spec.mounts)],
+        "declared": [*binds, RUN_TARGET, *beside, *(mount.target for mount in spec.mounts)],
         "writable": [*(mount.target for mount in spec.mounts if mount.writable), *SCRATCH_TARGETS],
         "read_only": ["/", *sorted({*read_only, *spec.selftest})],
         "mountinfo": None,

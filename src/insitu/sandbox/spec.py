@@ -63,7 +63,7 @@ class SandboxSpec:
     name: str
     """Unique at this machine, and fit for a container's name: what a sandbox is found again by."""
     rootfs: Path
-    """The unpacked base. It is never written to."""
+    """The unpacked base, or a job's own image. It is never written to."""
     argv: tuple[str, ...]
     env: Mapping[str, str]
     """All that the code sees; nothing is inherited."""
@@ -79,6 +79,8 @@ class SandboxSpec:
     """Targets that the self-test proves to be read-only by trying to write, beside all read-only mounts."""
     grace_s: float = 10
     """Between asking the code to end and killing it."""
+    tools: Path | None = None
+    """The base, where `rootfs` is a job's own image: what of ours starts inside is taken from here (`beside`)."""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -115,6 +117,7 @@ class SandboxSpec:
             "gate_port": self.gate_port,
             "selftest": list(self.selftest),
             "grace_s": self.grace_s,
+            "tools": str(self.tools) if self.tools else None,
         }
 
     @classmethod
@@ -123,12 +126,14 @@ class SandboxSpec:
         try:
             fields = dict(given)
             mounts = tuple(Mount(Path(m["source"]), m["target"], bool(m["writable"])) for m in fields.pop("mounts"))
+            tools = fields.pop("tools")
             return cls(
                 rootfs=Path(fields.pop("rootfs")),
                 argv=tuple(fields.pop("argv")),
                 mounts=mounts,
                 limits=Limits(**fields.pop("limits")),
                 selftest=tuple(fields.pop("selftest")),
+                tools=Path(tools) if tools else None,
                 **fields,
             )
         except (ValueError, TypeError, KeyError, AttributeError) as exc:

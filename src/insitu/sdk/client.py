@@ -27,8 +27,10 @@ from pydantic import BaseModel
 from insitu.domain.digests import Digest
 from insitu.domain.errors import InvalidInputError, NotFoundError, UnavailableError, UnreachableError
 from insitu.domain.jobs import JobState, is_final
+from insitu.images.registry import RegistrySettings
 from insitu.sdk.bundles import BroughtWheels, bring_bundle
 from insitu.sdk.config import Login, UserFolders, load_login, load_or_make_key
+from insitu.sdk.images import registry_login
 from insitu.sdk.submit import PreparedJob, prepare_job
 from insitu.sdk.transport import MissingBlobsError, Transport
 from insitu.wire.deployments import DeployedModel, ServingResources, sign_deployment
@@ -101,12 +103,14 @@ class Client:
         *,
         cache: Path,
         index_url: str | None = None,
+        registry: RegistrySettings | None = None,
         carrier: httpx.BaseTransport | None = None,
     ) -> None:
         self._http = Transport(login, carrier=carrier)
         self._key = key
         self._cache = cache
         self._index_url = index_url
+        self._registry = registry
         self._me: WhoAmI | None = None
 
     @classmethod
@@ -124,6 +128,7 @@ class Client:
             load_or_make_key(folders),
             cache=folders.cache,
             index_url=environment.get("INSITU_INDEX_URL") or None,
+            registry=registry_login(environment.get("INSITU_REGISTRY_AUTH", "")),
         )
 
     def __enter__(self) -> Self:
@@ -228,6 +233,7 @@ class Client:
             datasets=self.datasets(),
             cache=self._cache,
             index_url=self._index_url,
+            registry=self._registry,
             progress=progress,
         )
 
@@ -244,14 +250,19 @@ class Client:
         try:
             return JobView.model_validate(self._post("/api/v1/jobs", request))
         except MissingBlobsError as exc:
-            self._upload(exc.missing, prepared.blobs)
+            self._upload(exc.missing, prepared)
         return JobView.model_validate(self._post("/api/v1/jobs", request))
 
-    def _upload(self, missing: list[str], blobs: Mapping[str, bytes]) -> None:
+    def _upload(self, missing: list[str], prepared: PreparedJob) -> None:
         for digest in missing:
-            if digest not in blobs:
+            address = f"/api/v1/blobs/{_part(digest)}"
+            if digest in prepared.blobs:
+                self._http.call("PUT", address, content=prepared.blobs[digest])
+            elif digest in prepared.files:
+                with prepared.files[digest].open("rb") as stream:
+                    self._http.call("PUT", address, content=stream)
+            else:
                 raise InvalidInputError(f"the hub asks for {digest}, which is not part of this job", code="odd-blob")
-            self._http.call("PUT", f"/api/v1/blobs/{_part(digest)}", content=blobs[digest])
 
     def bring_wheels(self, bundle: str | Path, *, progress: Callable[[str], None] = lambda _: None) -> BroughtWheels:
         """Take a bundle to the hub; as an admin. Wheels that the hub has already are not sent.

@@ -12,13 +12,15 @@ from datetime import datetime
 from pathlib import Path
 
 from insitu.domain.digests import Digest, digest_of
-from insitu.domain.errors import InsituError, InvalidInputError, UnavailableError
+from insitu.domain.errors import InsituError, InvalidInputError, NotFoundError, UnavailableError
+from insitu.images.registry import RegistrySettings
 from insitu.sdk.environment_files import Locker
+from insitu.sdk.images import TakenImage, take_image
 from insitu.sdk.places import Place
 from insitu.sdk.snapshot import snapshot
 from insitu.wire.envelopes import Envelope
-from insitu.wire.job_file import JobFile, Labels, load_job_file
-from insitu.wire.jobs import DatasetPin, Target, sign_job
+from insitu.wire.job_file import Environment, JobFile, Labels, load_job_file
+from insitu.wire.jobs import NO_PACKAGES, DatasetPin, Target, sign_job
 from insitu.wire.keys import SigningKey
 from insitu.wire.people import DatasetView, SiteView
 
@@ -34,6 +36,8 @@ class PreparedJob:
     targets: tuple[Target, ...]
     pins: tuple[DatasetPin, ...]
     blobs: Mapping[str, bytes] = field(repr=False)
+    files: Mapping[str, Path] = field(default_factory=dict[str, Path], repr=False)
+    """Parts of an image, which are too large to be held: digest → where it lies."""
     sites: tuple[str, ...] = ()
     """Sites that could run it as things are."""
     left_out: Mapping[str, InsituError] = field(default_factory=dict[str, InsituError])
@@ -59,6 +63,7 @@ def prepare_job(
     datasets: Sequence[DatasetView],
     cache: Path,
     index_url: str | None = None,
+    registry: RegistrySettings | None = None,
     progress: Progress = lambda _: None,
 ) -> PreparedJob:
     """Read a job file and put together everything that its signature covers.
@@ -80,12 +85,20 @@ def prepare_job(
     code = snapshot(folder, without=path)
     blobs: dict[str, bytes] = {digest_of(code): code}
     targets: list[Target] = []
-    locks, failed = _locks(job, folder, bases, Locker(cache, index_url, progress))
+    if job.environment.image is not None:
+        images, failed = _images(job.environment.image, bases, cache, registry, progress)
+        locks = dict.fromkeys(images, NO_PACKAGES)
+        job = _without_path(job, images)
+    else:
+        images = {}
+        locks, failed = _locks(job, folder, bases, Locker(cache, index_url, progress))
     for base, python, platform in sorted(bases):
-        lock = locks.get(Place(python, platform))
-        if lock is not None:
-            blobs[digest_of(lock)] = lock
-            targets.append(Target(base=base, python=python, platform=platform, lock=digest_of(lock)))
+        place = Place(python, platform)
+        if place in locks:
+            lock = digest_of(locks[place])
+            blobs[lock] = locks[place]
+            image = images[place].pin if images else None
+            targets.append(Target(base=base, python=python, platform=platform, lock=lock, image=image))
     locked = {target.base for target in targets}
     return PreparedJob(
         job=job,
@@ -93,6 +106,7 @@ def prepare_job(
         targets=tuple(targets),
         pins=pins,
         blobs=blobs,
+        files={digest: path for image in images.values() for digest, path in image.files.items()},
         sites=tuple(site.name for site in candidates if any(base.digest in locked for base in site.bases)),
         left_out={
             site.name: failed[Place(site.bases[0].python, site.bases[0].platform)]
@@ -148,6 +162,42 @@ def _fits(job: JobFile, site: SiteView, pins: Sequence[DatasetPin], datasets: Se
         return False
     offered = {(found.name, found.version) for found in datasets if found.site == site.name}
     return all((pin.name, pin.version) in offered for pin in pins)
+
+
+def _images(
+    reference: str,
+    bases: Iterable[tuple[str, str, str]],
+    cache: Path,
+    registry: RegistrySettings | None,
+    progress: Progress,
+) -> tuple[dict[Place, TakenImage], dict[Place, InsituError]]:
+    """The image for each kind of place, and why there is none for the others.
+
+    Raises:
+        InsituError: there is none at all; the error is the first place's.
+    """
+    taken: dict[str, TakenImage] = {}
+    wrong: dict[str, InsituError] = {}
+    places = sorted({Place(python, platform) for _, python, platform in bases}, key=str)
+    for platform in sorted({place.platform for place in places}):
+        try:
+            progress(f"reading the image for {platform}")
+            taken[platform] = take_image(reference, cache / "images", platform, registry)
+        except (InvalidInputError, NotFoundError) as error:
+            wrong[platform] = error
+    if not taken:
+        raise next(iter(wrong.values()))
+    found = {place: taken[place.platform] for place in places if place.platform in taken}
+    return found, {place: wrong[place.platform] for place in places if place.platform in wrong}
+
+
+def _without_path(job: JobFile, images: Mapping[Place, TakenImage]) -> JobFile:
+    """The job as it is signed: where an image lay on this machine is nobody's business."""
+    reference = job.environment.image or ""
+    if not reference.startswith("oci:"):
+        return job
+    signed = Environment(image=next(iter(images.values())).pin.digest)
+    return job.model_copy(update={"environment": signed})
 
 
 def _locks(

@@ -45,11 +45,12 @@ def a_signed_job(
     now: datetime = NOON,
     base: Digest = A_BASE,
     dataset_digest: str = A_DATASET,
+    target: Target | None = None,
 ) -> Envelope:
     return sign_job(
         parse_job_document(document or a_job_document()),
         code=A_CODE,
-        targets=[Target(base=base, python="3.11", platform="x86_64-linux", lock=A_LOCK)],
+        targets=[target or Target(base=base, python="3.11", platform="x86_64-linux", lock=A_LOCK)],
         datasets=[DatasetPin(input="patients", name="wdbc", version=1, digest=dataset_digest)],
         submitter="alice",
         key=key,

@@ -54,7 +54,11 @@ class Environment(_Strict):
     pyproject: str | None = Field(default=None, description="a pyproject.toml with a uv.lock beside it")
     conda: str | None = Field(default=None, description="a conda.yaml whose packages are on PyPI")
     script: str | None = Field(default=None, description="a script with an inline block, as PEP 723 says")
-    image: str | None = Field(default=None, description="an OCI image by digest")
+    image: str | None = Field(
+        default=None,
+        max_length=500,
+        description="an OCI image by digest: host/name@sha256:…, or oci:/folder@sha256:… of a layout on your machine",
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Environment:
@@ -208,15 +212,23 @@ def parse_job_document(document: Mapping[str, Any]) -> JobFile:
                     "only an output of type mlflow_model or custom_model can be registered", code="job-file"
                 )
     if job.environment.image is not None:
-        raise InvalidInputError(
-            "a job in an image of its own can't be run by this version",
-            code="environment-image",
-            why="sandboxes stand on the bases that a site's policy lists, and packages come by their hashes",
-            hint="name the packages instead, e.g. `environment: {requirements: requirements.txt}`; for another root "
-            "file system a steward adds a base",
-        )
+        _check_image(job.environment.image)
     _check_references(job)
     return job
+
+
+def _check_image(reference: str) -> None:
+    """By digest, wherever its bytes are; once it is signed, by digest alone."""
+    place, _, digest = reference.rpartition("@")
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+        plain = place or reference
+        raise InvalidInputError(
+            f"the image {reference[:200]!r} is not named by its digest",
+            code="image-digest",
+            why="a tag may be another image tomorrow, and what runs beside the data is signed",
+            limit="host/name@sha256:…, or oci:/folder@sha256:…",
+            hint=f"`skopeo inspect --format '{{{{.Digest}}}}' docker://{plain[:200]}` tells it",
+        )
 
 
 _REFERENCE = re.compile(r"\$\{\{\s*(inputs|outputs)\.([A-Za-z0-9_]+)\s*\}\}")

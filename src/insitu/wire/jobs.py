@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -28,8 +28,26 @@ CLOCK_SLACK = timedelta(minutes=5)
 _DIGEST = r"^sha256:[0-9a-f]{64}$"
 
 
+NO_PACKAGES = b'lock-version = "1.0"\ncreated-by = "insitu"\npackages = []\n'
+"""The lock of a job in an image: what it needs is in there."""
+
+
+class ImagePin(BaseModel):
+    """An image that a job runs in: its manifest for one platform, and all that this names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    digest: str = Field(pattern=_DIGEST, description="of the manifest")
+    blobs: list[Annotated[str, Field(pattern=_DIGEST)]] = Field(
+        min_length=2, max_length=200, description="config and layers"
+    )
+
+
 class Target(BaseModel):
-    """One kind of place that the job was locked for: a base, and the lock that fits its Python and platform."""
+    """One kind of place that the job was locked for: a base, and the lock that fits its Python and platform.
+
+    With an image that is the root of the job's sandboxes, and the base lends the programs of ours beside it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -37,6 +55,7 @@ class Target(BaseModel):
     python: str = Field(pattern=r"^3\.\d+$")
     platform: str = Field(max_length=40)
     lock: str = Field(pattern=_DIGEST)
+    image: ImagePin | None = None
 
 
 class DatasetPin(BaseModel):

@@ -22,7 +22,7 @@ from insitu.testing.builders import (
     a_signed_job,
 )
 from insitu.wire.deployments import ServingResources, open_deployment
-from insitu.wire.jobs import Target, check_fresh, open_job
+from insitu.wire.jobs import NO_PACKAGES, Target, check_fresh, open_job
 from insitu.wire.keys import SigningKey
 
 ALICE = SigningKey.generate()
@@ -75,6 +75,48 @@ def test_each_rule_says_no_by_its_name(document: dict[str, Any], changes: dict[s
     assert error.limit
     assert error.hint
     assert error.exit_code == 3
+
+
+IMAGE = digest_of(b"an image")
+PIN = {"digest": IMAGE, "blobs": [digest_of(b"config"), digest_of(b"layer")]}
+
+
+def _in_image(*, listed: str = IMAGE, lock: str = digest_of(NO_PACKAGES), pin: Any = PIN, said: bool = True) -> Target:
+    target = Target(base=A_BASE, python="3.11", platform="x86_64-linux", lock=lock, image=pin)
+    document = a_job_document(**({"environment": {"image": f"example.org/kitchen@{IMAGE}"}} if said else {}))
+    policy = load_policy(a_policy_text(ALICE, images=f"[{listed}]" if listed else "[]"))
+    job = open_job(a_signed_job(ALICE, document=document, target=target), signers=policy.signers)
+    offered = {("wdbc", 1): A_DATASET}
+    return check_may_run(job, policy, base=A_BASE, offered=offered, runs_of=lambda _: 0, now=NOON)
+
+
+def test_a_job_in_an_image_that_the_policy_lists_may_run() -> None:
+    found = _in_image().image
+    assert found is not None
+    assert found.digest == IMAGE
+
+
+@pytest.mark.parametrize("listed", ["", digest_of(b"another")])
+def test_a_job_in_an_image_that_the_policy_does_not_list_is_refused(listed: str) -> None:
+    with pytest.raises(DeniedError) as caught:
+        _in_image(listed=listed)
+    assert (caught.value.code, caught.value.rule, caught.value.measure) == ("image-not-accepted", "images", IMAGE)
+    assert caught.value.limit == (listed or "none listed")
+    assert "policy.yaml" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "signed",
+    [
+        {"pin": None},  # the file names an image, and none was signed
+        {"said": False},  # one was signed that the file doesn't name
+        {"lock": A_LOCK},  # an image and packages
+    ],
+)
+def test_a_job_whose_image_is_not_what_was_signed_is_refused(signed: dict[str, Any]) -> None:
+    with pytest.raises(DeniedError) as caught:
+        _in_image(**signed)
+    assert caught.value.code == "image-not-signed"
 
 
 def test_a_dataset_that_was_named_but_not_pinned_is_refused() -> None:

@@ -42,6 +42,7 @@ def outside(
     policy: Any = POLICY,
     site: SigningKey = SITE,
     lock: str = A_LOCK,
+    image: str = "",
     now: Any = NOON,
     signed_by: dict[str, str] | None = None,
     **changes: Any,
@@ -52,7 +53,7 @@ def outside(
     signers = {verified.signer_name: str(verified.signer)} if signed_by is None else signed_by
     approval = Approval(verified.digest, verified.document, signers, runs, revoked)
     job = open_job(a_signed_job(ALICE, document=document or job_document()), signers=POLICY.signers)
-    return list(why_not(approval, job, Place(site.fingerprint, policy, lock), now=now))
+    return list(why_not(approval, job, Place(site.fingerprint, policy, lock, image), now=now))
 
 
 def rules(mismatches: list[Mismatch]) -> list[str]:
@@ -61,6 +62,12 @@ def rules(mismatches: list[Mismatch]) -> list[str]:
 
 def test_the_job_that_it_was_made_from_is_inside() -> None:
     assert outside() == []
+
+
+def test_a_job_in_an_image_of_its_own_is_outside_whatever_packages_are_allowed() -> None:
+    found = outside(image=digest_of(b"an image"), locks="any")
+    assert rules(found) == ["image"]
+    assert found[0].limit == "packages of a lock"
 
 
 @pytest.mark.parametrize("C", [0.1, 10, 5.5, 1])

@@ -29,7 +29,7 @@ KEY = b"k" * 32
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """An object of many blocks need not be large."""
-    for module in ("digests", "fetch", "manifest"):
+    for module in ("digests", "fetch", "manifest", "streamed"):
         monkeypatch.setattr(f"insitu.agent.staging.{module}.BLOCK_BYTES", 1000)
 
 
@@ -265,8 +265,9 @@ def test_what_a_job_uses_is_never_evicted(bench):
     first, second = bench.add("a@1", "a/"), bench.add("b@1", "b/")
     bench.cache.limit_bytes = 2_000
     bench.in_use.update((first.digest, second.digest))
+    third = bench.add("c@1", "c/")
     with pytest.raises(UnavailableError) as full:
-        bench.add("c@1", "c/")
+        bench.cache.stage(third, bench.open)
     assert full.value.code == "data-cache-full"
     assert bench.cache.is_staged(first)
     assert bench.cache.is_staged(second)
@@ -275,10 +276,63 @@ def test_what_a_job_uses_is_never_evicted(bench):
 def test_a_version_larger_than_the_cache_is_refused_with_a_way_out(bench):
     bench.write(x=bytes_of(1_000))
     bench.cache.limit_bytes = 999
+    version = bench.add("x@1")
     with pytest.raises(UnavailableError) as small:
-        bench.add("x@1")
-    assert small.value.code == "data-cache-small"
-    assert "data_cache" in small.value.hint
+        bench.cache.stage(version, bench.open)
+    assert (small.value.code, small.value.rule) == ("data-cache-small", "data_cache")
+    assert (small.value.measure, small.value.limit) == ("1 kB", "999 B")
+    assert "mode: direct" in small.value.hint
+
+
+@pytest.mark.parametrize("room", [0, 4_999])
+def test_a_version_that_does_not_fit_is_known_all_the_same_and_leaves_nothing_behind(bench, room):
+    bench.write(large=bytes_of(4_500), a__small=bytes_of(499, seed=1), empty=b"")
+    known = bench.add("x@1").digest
+    bench.cache.drop(Staged("x@1", known, bench.root / "x@1.json", 4_999))
+    bench.cache.limit_bytes, bench.cache.reserve_bytes = max(room - 1, 1), 0
+    found = sorted(bench.store.list(""), key=lambda one: one.name)
+    with bench.cache.take_in(found, bench.store) as (manifest, digest, files):
+        assert [(one.name, one.read_bytes()) for one in files] == [
+            ("small", bytes_of(499, seed=1)), ("empty", b""), ("large", bytes_of(4_500)),
+        ]  # fmt: skip
+        assert bench.cache.objects.size_bytes() == 0
+    assert digest == known == manifest.digest(KEY)
+    assert bench.cache.objects.size_bytes() == 0
+    assert not list(bench.cache.views.by_use())
+
+
+def test_a_file_that_is_not_kept_can_be_read_from_any_place_and_brought_to_the_disk(bench):
+    data = bytes_of(4_500)
+    bench.write(large=data)
+    bench.cache.limit_bytes = 1
+    with bench.cache.take_in(list(bench.store.list("")), bench.store) as (_, _, (file,)):
+        with file.open("rb") as stream:
+            for at in (0, 64, 999, 1_000, 1_001, 4_499, 4_500, 9_000, 10):
+                stream.seek(at)
+                assert stream.read(1_500) == data[at : at + 1_500]
+        with file.on_disk() as place:
+            assert place.read_bytes() == data
+        assert not list(bench.cache.objects.partial.iterdir())
+
+
+def test_an_object_that_changes_before_it_is_indexed_ends_the_adding(bench):
+    bench.write(large=bytes_of(4_500))
+    bench.cache.limit_bytes = 1
+    found = list(bench.store.list(""))
+    with bench.cache.take_in(found, bench.store) as (_, _, (file,)):
+        bench.write(large=bytes_of(4_500, seed=1))
+        with pytest.raises(IntegrityError, match="not the object that was listed"):
+            file.read_bytes()
+
+
+def test_many_small_objects_are_read_once_each_and_given_by_their_names(bench):
+    for at in range(5_000):
+        bench.write(**{f"{at % 50:02d}__{at}": b"%d" % at})
+    version = bench.add("x@1")
+    assert bench.store.read_bytes == sum(len(str(at)) for at in range(5_000))
+    view = bench.cache.stage(version, bench.open)
+    assert bench.store.opened == 0
+    assert files_in(view) == {f"{at % 50:02d}/{at}": b"%d" % at for at in range(5_000)}
 
 
 def test_two_jobs_stage_a_version_once(bench):
@@ -334,10 +388,12 @@ def test_a_disk_that_fills_is_cleaned_and_what_others_have_stays(bench, small_di
 def test_a_disk_that_has_no_room_is_told_before_anything_is_fetched(bench, small_disk):
     bench.cache = DataCache(small_disk, KEY, limit_bytes=1 << 40)
     bench.write(x=os.urandom(9_000_000))
+    version = bench.add("x@1")  # read where it is, since it does not fit
+    before = bench.store.read_bytes
     with pytest.raises(UnavailableError) as full:
-        bench.add("x@1")
+        bench.cache.stage(version, bench.open)
     assert full.value.code == "data-disk-full"
-    assert bench.store.read_bytes == 0
+    assert bench.store.read_bytes == before
 
 
 def test_more_names_than_a_file_may_have_are_given_all_the_same(bench, monkeypatch):

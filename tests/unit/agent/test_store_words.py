@@ -68,7 +68,13 @@ def test_a_token_that_has_ended_says_when():
 
 def test_the_clocks_difference_is_told_in_minutes():
     error = error_of(Refusal(403, "AuthenticationFailed", NOW - timedelta(minutes=40)), LIST, now=NOW)
-    assert "40 minutes" in error.what
+    assert "40 minutes ahead of" in error.what
+    assert error.measure == f"{NOW:%Y-%m-%d %H:%M} UTC here, {NOW - timedelta(minutes=40):%H:%M} there"
+    assert error.limit == "15 minutes apart"
+
+
+def test_a_name_that_a_store_does_not_take_is_no_matter_of_clocks():
+    assert code_of(Refusal(400, "InvalidResourceName", NOW - timedelta(hours=2))) == "store-list"
 
 
 def test_of_a_librarys_message_only_status_code_and_time_are_kept():

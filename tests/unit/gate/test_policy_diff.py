@@ -66,6 +66,7 @@ def changed(old: str, new: str) -> list[tuple[str, Direction]]:
         ("8000-8010", "8001-8010", "deployments.ports", STRICTER),
         ("8000-8010", "8001-8011", "deployments.ports", LOOSER),
         (BASE, BASE_2, "bases", LOOSER),
+        ("version:", f'images: ["{BASE}"]\nversion:', "images", LOOSER),
     ],
 )
 def test_one_change_has_one_direction(old: str, new: str, key: str, direction: Direction) -> None:

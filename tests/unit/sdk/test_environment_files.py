@@ -190,8 +190,15 @@ def test_a_job_names_exactly_one(given):
         load_job_file(JOB.replace("{}", given))
 
 
-def test_an_image_of_one_s_own_is_refused_with_what_to_do_instead():
+@pytest.mark.parametrize("place", ["docker.io/library/python@", "oci:/srv/images@", ""])
+def test_an_image_is_named_by_its_digest(place):
+    reference = f"{place}sha256:{'ab' * 32}"
+    assert load_job_file(JOB.replace("{}", f'{{image: "{reference}"}}')).environment.image == reference
+
+
+@pytest.mark.parametrize("reference", ["docker.io/library/python:3.11", "oci:/srv/images:test", "h.io/a@sha256:ab"])
+def test_an_image_by_a_tag_is_refused_with_how_to_get_its_digest(reference):
     with pytest.raises(InvalidInputError) as refused:
-        load_job_file(JOB.replace("{}", '{image: "docker.io/library/python@sha256:' + "ab" * 32 + '"}'))
-    assert refused.value.code == "environment-image"
-    assert "requirements" in refused.value.hint
+        load_job_file(JOB.replace("{}", f'{{image: "{reference}"}}'))
+    assert refused.value.code == "image-digest"
+    assert "skopeo inspect --format '{{.Digest}}'" in refused.value.hint

@@ -15,7 +15,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from insitu.agent.staging.digests import DigestKeys
 from insitu.agent.staging.fetch import Fetching
 from insitu.agent.staging.manifest import Manifest, ManifestObject, load_manifest
 from insitu.agent.staging.objects import Objects
+from insitu.agent.staging.streamed import StreamedFile
 from insitu.agent.staging.views import Views
 from insitu.agent.stores.contract import ObjectChangedError, ObjectInfo, ObjectMissingError, ObjectStore
 from insitu.domain.errors import IntegrityError, UnavailableError
@@ -120,16 +121,28 @@ class DataCache:
     @contextmanager
     def take_in(
         self, found: Sequence[ObjectInfo], store: ObjectStore, *, progress: Progress = lambda _done, _all: None
-    ) -> Iterator[tuple[Manifest, str, Path]]:
-        """Fetch what a new version is to consist of: its manifest, its digest, its view. Kept when the block ends well.
+    ) -> Iterator[tuple[Manifest, str, Sequence[Path | StreamedFile]]]:
+        """Read what a new version is to consist of: its manifest, its digest, its files in the manifest's order.
+
+        It is fetched, and kept when the block ends well. Where it doesn't fit into the cache or on the disk, nothing is
+        kept, and the files are read from the store, once for the digests and again by whoever opens them.
 
         Raises:
             ObjectChangedError: an object was written again in the middle.
-            StoreError, UnavailableError: as `stage` has them.
+            StoreError: the store could not be asked.
+            UnavailableError: the disk filled meanwhile.
         """
         size = sum(one.size_bytes for one in found)
         told = _Told(progress, size)
-        with self._room("the new version", f"new-{threading.get_ident()}", size, frozenset(), size):
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(
+                    self._room("the new version", f"new-{threading.get_ident()}", size, frozenset(), size)
+                )
+            except UnavailableError as exc:
+                _log.info("%s (limit: %s): it is read where it is", exc.what, exc.limit or exc.rule)
+                yield self._read_in_place(found, store, told)
+                return
             learned = Fetching(store, self.objects, self.keys, progress=told.add).learn(found)
             manifest = Manifest(tuple(learned))
             digest = manifest.digest(self.key)
@@ -139,11 +152,19 @@ class DataCache:
                 if not known:
                     self.views.make(view, manifest, boot_id=_boot_id())
                 try:
-                    yield manifest, digest, self.views.path(view)
+                    yield manifest, digest, [self.views.path(view) / one.name for one in manifest.objects]
                 except BaseException:
                     if not known:
                         self.views.remove(view)
                     raise
+
+    def _read_in_place(
+        self, found: Sequence[ObjectInfo], store: ObjectStore, told: _Told
+    ) -> tuple[Manifest, str, Sequence[StreamedFile]]:
+        reading = Fetching(store, self.objects, self.keys, progress=told.add, keep=False)
+        manifest = Manifest(tuple(reading.learn(found)))
+        files = [StreamedFile(store, self.keys, one, self.objects.partial) for one in manifest.objects]
+        return manifest, manifest.digest(self.key), files
 
     def drop(self, version: Staged) -> None:
         """Forget a version's bytes; those that others share stay."""

@@ -46,6 +46,8 @@ class Fetching:
     """Called with each number of bytes that are here from now on; by any thread."""
     stop: Callable[[], bool] = lambda: False
     workers: int = WORKERS
+    keep: bool = True
+    """False: `learn` only says what objects are, and writes nothing."""
 
     def stage(self, wanted: Sequence[ManifestObject]) -> None:
         """Have all of `wanted` in the cache, as their digests say.
@@ -139,11 +141,13 @@ class Fetching:
             start, length = coming.place(at)
             data = self.store.read(info.name, start, length, etag=info.etag)
             leaves[at] = self.keys.leaf_of(data)
-            coming.write(data, start)
+            if self.keep:
+                coming.write(data, start)
             self.progress(length)
             if coming.done():
                 digest = self.keys.root_of(size, leaves)
-                coming.finish(digest)
+                if self.keep:
+                    coming.finish(digest)
                 learned[number] = ManifestObject(info.name, size, info.etag, digest, tuple(leaves))
 
         for at in range(len(leaves)):
@@ -153,7 +157,7 @@ class Fetching:
         data = self.store.read(info.name, 0, info.size_bytes, etag=info.etag)
         leaves = [self.keys.leaf_of(data)] if info.size_bytes else []
         digest = self.keys.root_of(info.size_bytes, leaves)
-        if info.size_bytes and not self.objects.links(digest, info.size_bytes):
+        if self.keep and info.size_bytes and not self.objects.links(digest, info.size_bytes):
             self.objects.put(digest, data)
         self.progress(info.size_bytes)
         return ManifestObject(info.name, info.size_bytes, info.etag, digest)

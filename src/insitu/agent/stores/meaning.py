@@ -147,12 +147,14 @@ def _denied(refusal: Refusal, asked: Asked, now: datetime, sas_token: str) -> St
             why=f"it was good until {ended:%Y-%m-%d %H:%M} UTC" if ended else "",
             hint="have a new one made, and give it with `insitu datastore add --replace --credentials-file`",
         )
-    skew = abs(refusal.at - now) if refusal.at else timedelta()
-    if refusal.code in _SKEWED or (skew > MOST_SKEW and refusal.code not in _NOT_ALLOWED):
-        minutes = f"by {skew.total_seconds() / 60:.0f} minutes" if refusal.at else "by more than 15 minutes"
+    ahead = now - refusal.at if refusal.at else timedelta()
+    about_who = refusal.code in _WRONG_KEY or (refusal.status != 400 and refusal.code not in _NOT_ALLOWED)
+    if refusal.code in _SKEWED or (abs(ahead) > MOST_SKEW and about_who):
         return StoreLoginError(
-            f"this machine's clock and that of {asked.where} differ {minutes}",
+            f"this machine's clock is {_apart(ahead)} that of {asked.where}",
             code="store-clock-skew",
+            measure=f"{now:%Y-%m-%d %H:%M} UTC here" + (f", {refusal.at:%H:%M} there" if refusal.at else ""),
+            limit=f"{MOST_SKEW.total_seconds() / 60:.0f} minutes apart",
             hint="set this machine's clock (`timedatectl`, chrony); a store refuses what was signed at another time",
         )
     if refusal.code in _WRONG_KEY or refusal.status == 401:
@@ -166,6 +168,13 @@ def _denied(refusal: Refusal, asked: Asked, now: datetime, sas_token: str) -> St
     if refusal.code in _NOT_ALLOWED or refusal.status == 403:
         return _at_step(asked, "denied", refusal.code, "give these credentials the right to do so, at the store")
     return _at_step(asked, "", refusal.code, "")
+
+
+def _apart(ahead: timedelta) -> str:
+    minutes = round(abs(ahead).total_seconds() / 60)
+    if not minutes:
+        return "more than 15 minutes off"
+    return f"{minutes} minutes {'ahead of' if ahead > timedelta() else 'behind'}"
 
 
 _ERRORS: Mapping[Step, type[StoreError]] = {

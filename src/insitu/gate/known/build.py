@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.domain.errors import InvalidInputError
+from insitu.gate.known.files import DataFile
 from insitu.gate.known.fingerprints import KNOWN_STEP, Bytes, Words, fingerprints_of, places_in, write_set
 from insitu.gate.known.keys import SETS, IndexKeys
 from insitu.gate.known.order import CellsAside, write_hashes, write_numbers
@@ -122,7 +123,7 @@ class IndexWriter:
 class Pieces:
     """A file's bytes in overlapping pieces, so that no run of them is cut."""
 
-    def __init__(self, path: Path, size: int, *, skip: int = 0) -> None:
+    def __init__(self, path: DataFile, size: int, *, skip: int = 0) -> None:
         self._path, self._size, self._skip = path, size, skip
 
     def __iter__(self) -> Iterator[Bytes]:

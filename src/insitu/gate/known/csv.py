@@ -12,7 +12,6 @@ import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from insitu.domain.errors import InvalidInputError
 from insitu.gate.known.cells import PADDING, cell_text, hash_cell, hash_cells
 from insitu.gate.known.decimals import Floats, decimals
+from insitu.gate.known.files import DataFile
 from insitu.gate.known.fingerprints import Bytes, HashKey, Words
 
 MAX_COLUMNS = 4096
@@ -55,7 +55,7 @@ class Block(Protocol):
 class CsvFiles:
     """A dataset in CSV files. `text` of a block is what it holds, for whoever wants fingerprints of it."""
 
-    def __init__(self, files: Sequence[Path], *, block_bytes: int) -> None:
+    def __init__(self, files: Sequence[DataFile], *, block_bytes: int) -> None:
         self._files = files
         self._block_bytes = block_bytes
         self.header: list[str] = []
@@ -65,7 +65,7 @@ class CsvFiles:
         for path in self._files:
             yield from _OneFile(path, self._block_bytes, self).blocks()
 
-    def take_header(self, path: Path, header: list[str]) -> None:
+    def take_header(self, path: DataFile, header: list[str]) -> None:
         if not header or any(not name for name in header) or len(set(header)) != len(header):
             raise broken(path, 1, "its header has no names, an empty one or a repeated one")
         if len(header) > MAX_COLUMNS:
@@ -76,7 +76,7 @@ class CsvFiles:
 
 
 class _OneFile:
-    def __init__(self, path: Path, block_bytes: int, owner: CsvFiles) -> None:
+    def __init__(self, path: DataFile, block_bytes: int, owner: CsvFiles) -> None:
         self._path, self._block_bytes, self._owner = path, block_bytes, owner
         self._lines = 0  # read so far
 
@@ -145,7 +145,7 @@ class _OneFile:
 class _Reader:
     """Python's own reader, with our errors."""
 
-    def __init__(self, path: Path, data: bytes) -> None:
+    def __init__(self, path: DataFile, data: bytes) -> None:
         self._path = path
         self._rows = csv.reader(io.StringIO(data.decode("utf-8"), newline=""), strict=True)
 
@@ -293,7 +293,7 @@ def _as_number(cell: str) -> float:
     return float("nan") if cell in _MISSING else float(cell)
 
 
-def broken(path: Path, line: int, why: str) -> InvalidInputError:
+def broken(path: DataFile, line: int, why: str) -> InvalidInputError:
     where = f"{path.name}, line {line}" if line else path.name
     return InvalidInputError(
         f"{where} can't be read as a table: {why}",

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from insitu.domain.errors import IntegrityError, InvalidInputError
 from insitu.gate.known.cells import hash_cell
-from insitu.gate.known.files import load_npy
+from insitu.gate.known.files import DataFile, load_npy
 from insitu.gate.known.fingerprints import FingerprintSet
 from insitu.gate.known.keys import SETS, IndexKeys, key_of_index
 from insitu.gate.known.table import Floats, KnownTable
@@ -53,7 +53,7 @@ class IndexSummary:
 
 
 def build_index(
-    files: Sequence[Path], format: str, out_dir: Path, key: bytes, *, memory_bytes: int = _MEMORY_BYTES
+    files: Sequence[DataFile], format: str, out_dir: Path, key: bytes, *, memory_bytes: int = _MEMORY_BYTES
 ) -> IndexSummary:
     """Index the rows of `files` into the empty folder `out_dir`.
 

@@ -1,14 +1,45 @@
-"""Writes one-dimensional npy files piece by piece: their length is known at the end only."""
+"""The files that an index is made of, and those that it is made from.
+
+An index's own are one-dimensional npy files, written piece by piece: their length is known at the end only.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Generator, Iterable
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class Remote(Protocol):
+    """A dataset's file that lies elsewhere: read from the front, or brought to the disk where it has to be mapped."""
+
+    @property
+    def name(self) -> str: ...
+
+    def open(self, mode: Literal["rb"]) -> IO[bytes]: ...
+
+    def read_bytes(self) -> bytes: ...
+
+    def on_disk(self) -> AbstractContextManager[Path]:
+        """A real file; what is mapped of it stays so."""
+        ...
+
+
+DataFile = Path | Remote
+
+
+@contextmanager
+def on_disk(file: DataFile) -> Generator[Path]:
+    """Where the file can be mapped from, as long as the block lasts."""
+    if isinstance(file, Path):
+        yield file
+    else:
+        with file.on_disk() as path:
+            yield path
 
 
 class NpyWriter:

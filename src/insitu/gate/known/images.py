@@ -7,7 +7,6 @@ channels (n, h, w, c).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -16,13 +15,14 @@ from numpy.typing import NDArray
 from insitu.domain.errors import InvalidInputError
 from insitu.gate.contents import Contents, NotReadableError, Place
 from insitu.gate.effort import Effort, Limits, OutOfEffortError
+from insitu.gate.known.files import DataFile, on_disk
 from insitu.gate.readers.numpy import parse_npy_header
 from insitu.gate.readers.png import MAGIC, chunks, parse_header, read_pixels
 
 _MOST_BYTES = 1 << 30  # of one PNG file's pixels
 
 
-def images_in(path: Path) -> Iterator[NDArray[Any]]:
+def images_in(path: DataFile) -> Iterator[NDArray[Any]]:
     """The pictures in a file.
 
     Raises:
@@ -57,11 +57,12 @@ def _png(data: bytes) -> NDArray[Any]:
     return read_pixels(header, b"".join(packed), place)
 
 
-def _stack(path: Path, head: bytes) -> Iterator[NDArray[Any]]:
+def _stack(path: DataFile, head: bytes) -> Iterator[NDArray[Any]]:
     header = parse_npy_header(head)
     if header.dtype is None or header.dtype.kind not in "fiub":
         raise NotReadableError("not pixels")
-    pixels = cast("NDArray[Any]", np.load(path, mmap_mode="r", allow_pickle=False))
+    with on_disk(path) as place:
+        pixels = cast("NDArray[Any]", np.load(place, mmap_mode="r", allow_pickle=False))
     if pixels.ndim == 2:
         pixels = pixels[None]
     if pixels.ndim == 3:

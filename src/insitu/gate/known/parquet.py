@@ -10,7 +10,6 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from insitu.gate.effort import Effort, Limits, OutOfEffortError
 from insitu.gate.known.cells import hash_cell
 from insitu.gate.known.csv import MAX_COLUMNS, broken
 from insitu.gate.known.decimals import Floats
+from insitu.gate.known.files import DataFile, on_disk
 from insitu.gate.known.fingerprints import HashKey, Words
 from insitu.gate.readers.parquet import Leaf, leaves_of, pages_of, read_footer, row_groups
 from insitu.gate.readers.parquet_values import BYTE_ARRAY, DOUBLE, FIXED, FLOAT, Values
@@ -91,7 +91,7 @@ class ParquetBlock:
 class ParquetFiles:
     """A dataset in parquet files of one schema."""
 
-    def __init__(self, files: Sequence[Path], *, block_bytes: int) -> None:
+    def __init__(self, files: Sequence[DataFile], *, block_bytes: int) -> None:
         self._files, self._block_bytes = files, block_bytes
         self.columns: list[ParquetColumn] = []
 
@@ -111,7 +111,7 @@ class ParquetFiles:
                     hint="write it again without encryption and with plain or dictionary encodings, e.g. by pyarrow",
                 ) from error
 
-    def _file(self, path: Path, view: memoryview) -> Iterator[ParquetBlock]:
+    def _file(self, path: DataFile, view: memoryview) -> Iterator[ParquetBlock]:
         footer, _, _ = read_footer(view)
         self._take_schema(path, leaves_of(footer))
         # Not what a job wrote: it may be as large as it is. A page that grows out of proportion still ends it.
@@ -123,7 +123,7 @@ class ParquetFiles:
                 raise broken(path, 0, "a group of rows has another number of columns")
             yield from self._group(path, view, group, Effort(limits))
 
-    def _take_schema(self, path: Path, leaves: list[Leaf]) -> None:
+    def _take_schema(self, path: DataFile, leaves: list[Leaf]) -> None:
         names = [leaf.name for leaf in leaves]
         if not leaves or len(leaves) > MAX_COLUMNS or len(set(names)) != len(names):
             raise broken(path, 0, f"it has no columns, repeated ones, or more than {MAX_COLUMNS}")
@@ -136,7 +136,7 @@ class ParquetFiles:
         if known != [(leaf.name, leaf.type, leaf.scale) for leaf in leaves]:
             raise broken(path, 0, "its columns differ from those of the first file")
 
-    def _group(self, path: Path, view: memoryview, group: list[Struct], effort: Effort) -> Iterator[ParquetBlock]:
+    def _group(self, path: DataFile, view: memoryview, group: list[Struct], effort: Effort) -> Iterator[ParquetBlock]:
         most = max(256, self._block_bytes // (8 * len(group)))
         waiting = [
             _Waiting(pages_of(view, chunk, column.leaf, effort))
@@ -174,9 +174,9 @@ class _Waiting:
         return self._page[self._at - count : self._at]
 
 
-def _mapped(path: Path) -> memoryview:
+def _mapped(path: DataFile) -> memoryview:
     """The file's bytes, for as long as something made of them is used."""
-    with path.open("rb") as stream:
-        if not path.stat().st_size:
+    with on_disk(path) as place, place.open("rb") as stream:
+        if not place.stat().st_size:
             raise NotReadableError("it is empty")
         return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))

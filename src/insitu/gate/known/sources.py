@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -25,6 +24,7 @@ from insitu.domain.errors import InvalidInputError
 from insitu.gate.known.build import IndexWriter, Pieces
 from insitu.gate.known.csv import Block, CsvFiles, broken, lines_block
 from insitu.gate.known.decimals import Floats
+from insitu.gate.known.files import DataFile, on_disk
 from insitu.gate.known.fingerprints import Bytes, Words
 from insitu.gate.known.images import images_in
 from insitu.gate.known.order import CellsAside
@@ -41,7 +41,7 @@ _HEAD = 64
 """The first bytes of a file belong to its format: names, versions, sizes."""
 
 
-def source_of(format: str) -> Callable[[Sequence[Path], IndexWriter], Filled]:
+def source_of(format: str) -> Callable[[Sequence[DataFile], IndexWriter], Filled]:
     """What reads files of a format into an index.
 
     Raises:
@@ -59,7 +59,7 @@ def source_of(format: str) -> Callable[[Sequence[Path], IndexWriter], Filled]:
 # ── CSV ─────────────────────────────────────────────────────────────────────
 
 
-def _csv(files: Sequence[Path], writer: IndexWriter) -> Filled:
+def _csv(files: Sequence[DataFile], writer: IndexWriter) -> Filled:
     text: frozenset[int] = frozenset()
     while True:
         source = CsvFiles(files, block_bytes=writer.block_bytes)
@@ -160,7 +160,7 @@ class _CsvCells:
 # ── Parquet ─────────────────────────────────────────────────────────────────
 
 
-def _parquet(files: Sequence[Path], writer: IndexWriter) -> Filled:
+def _parquet(files: Sequence[DataFile], writer: IndexWriter) -> Filled:
     source = ParquetFiles(files, block_bytes=writer.block_bytes)
     cells: tuple[CellsAside, CellsAside] | None = None
     pieces = TextPieces()
@@ -189,18 +189,17 @@ def _parquet(files: Sequence[Path], writer: IndexWriter) -> Filled:
 # ── Tables of numbers ───────────────────────────────────────────────────────
 
 
-def _npy(files: Sequence[Path], writer: IndexWriter) -> Filled:
-    arrays = [_open_npy(path) for path in files]
-    first = arrays[0]
-    if len({(array.shape[1:], array.dtype) for array in arrays}) > 1:
-        raise broken(files[-1], 0, "its columns differ from those of the first file")
+def _npy(files: Sequence[DataFile], writer: IndexWriter) -> Filled:
+    first = _open_npy(files[0])
     if first.ndim != (1 if first.dtype.names else 2):
         raise broken(files[0], 0, "it is not a table of numbers")
     names = first.dtype.names or tuple(f"column {at}" for at in range(first.shape[1]))
     kinds = [first.dtype[name] for name in names] if first.dtype.names else [first.dtype] * len(names)
     cells = writer.cells("numbers", "<f8", len(names))
     try:
-        for block in _npy_blocks(arrays, writer.block_bytes):
+        like = first.shape[1:], first.dtype
+        del first  # and with it what it was mapped from
+        for block in _npy_blocks(files, like, writer.block_bytes):
             columns = [block[name] for name in names] if block.dtype.names else list(block.T)
             cells.add([column.astype(np.float64) for column in columns], len(block))
         _add_bytes(files, writer, skip=128)
@@ -212,13 +211,14 @@ def _npy(files: Sequence[Path], writer: IndexWriter) -> Filled:
         cells.close()
 
 
-def _open_npy(path: Path) -> NDArray[Any]:
+def _open_npy(path: DataFile) -> NDArray[Any]:
     try:
         with path.open("rb") as stream:
             header = parse_npy_header(stream.read(11_000))
         if header.dtype is None:
             raise broken(path, 0, "it holds Python objects")
-        array = cast("NDArray[Any]", np.load(path, mmap_mode="r", allow_pickle=False))
+        with on_disk(path) as place:
+            array = cast("NDArray[Any]", np.load(place, mmap_mode="r", allow_pickle=False))
     except (NotReadableError, ValueError) as error:
         raise broken(path, 0, "it is not an npy file of numbers") from error
     kinds = [array.dtype[name].kind for name in array.dtype.names or ()] or [array.dtype.kind]
@@ -227,8 +227,11 @@ def _open_npy(path: Path) -> NDArray[Any]:
     return array
 
 
-def _npy_blocks(arrays: Sequence[NDArray[Any]], block_bytes: int) -> Iterator[NDArray[Any]]:
-    for array in arrays:
+def _npy_blocks(files: Sequence[DataFile], like: tuple[Any, Any], block_bytes: int) -> Iterator[NDArray[Any]]:
+    for path in files:
+        array = _open_npy(path)
+        if (array.shape[1:], array.dtype) != like:
+            raise broken(path, 0, "its columns differ from those of the first file")
         step = max(1, block_bytes // max(1, array.nbytes // max(1, len(array))))
         for start in range(0, len(array), step):
             yield array[start : start + step]
@@ -237,7 +240,7 @@ def _npy_blocks(arrays: Sequence[NDArray[Any]], block_bytes: int) -> Iterator[ND
 # ── Text, files, images ─────────────────────────────────────────────────────
 
 
-def _text(files: Sequence[Path], writer: IndexWriter) -> Filled:
+def _text(files: Sequence[DataFile], writer: IndexWriter) -> Filled:
     lines = writer.cells("words", "<u8", 1)
     try:
         for path in files:
@@ -253,7 +256,7 @@ def _text(files: Sequence[Path], writer: IndexWriter) -> Filled:
         lines.close()
 
 
-def _whole_lines(path: Path, size: int) -> Iterator[bytes]:
+def _whole_lines(path: DataFile, size: int) -> Iterator[bytes]:
     kept = b""
     with path.open("rb") as stream:
         while more := stream.read(size):
@@ -266,7 +269,7 @@ def _whole_lines(path: Path, size: int) -> Iterator[bytes]:
         yield _checked_text(path, kept + b"\n")
 
 
-def _checked_text(path: Path, data: bytes) -> bytes:
+def _checked_text(path: DataFile, data: bytes) -> bytes:
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -278,12 +281,12 @@ def _checked_text(path: Path, data: bytes) -> bytes:
     return data
 
 
-def _files(files: Sequence[Path], writer: IndexWriter) -> Filled:
+def _files(files: Sequence[DataFile], writer: IndexWriter) -> Filled:
     _add_bytes(files, writer, skip=_HEAD)
     return len(files), [], writer.finish(len(files), None, None)
 
 
-def _images(files: Sequence[Path], writer: IndexWriter) -> Filled:
+def _images(files: Sequence[DataFile], writer: IndexWriter) -> Filled:
     count = 0
     for path in files:
         for pixels in images_in(path):
@@ -296,14 +299,13 @@ def _images(files: Sequence[Path], writer: IndexWriter) -> Filled:
     return count, [], writer.finish(count, None, None)
 
 
-def _add_bytes(files: Sequence[Path], writer: IndexWriter, *, skip: int) -> None:
-    for path in files:
-        pieces = Pieces(path, writer.block_bytes, skip=skip)
-        for found in writer.in_order(writer.byte_fingerprints, pieces):
-            writer.add("bytes", found)
+def _add_bytes(files: Sequence[DataFile], writer: IndexWriter, *, skip: int) -> None:
+    pieces = (piece for path in files for piece in Pieces(path, writer.block_bytes, skip=skip))
+    for found in writer.in_order(writer.byte_fingerprints, pieces):  # over all files: there may be very many small ones
+        writer.add("bytes", found)
 
 
-_SOURCES: dict[str, Callable[[Sequence[Path], IndexWriter], Filled]] = {
+_SOURCES: dict[str, Callable[[Sequence[DataFile], IndexWriter], Filled]] = {
     "csv": _csv,
     "parquet": _parquet,
     "npy": _npy,

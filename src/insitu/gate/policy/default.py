@@ -25,7 +25,7 @@ DEFAULT_POLICY_TEXT = (
 version: 1                       # add 1 with each change; the ledger says under which version something left
 
 # true: the hub is told the rules below, so that people can rehearse their jobs against them (`insitu run --rehearse`).
-# Never told: names and keys of people, whom a dataset is for, bases, deployments.
+# Never told: names and keys of people, whom a dataset is for, bases, images, deployments.
 publish_policy: false
 
 # ---- What may run ----------------------------------------------------------------------------------------------------
@@ -35,6 +35,10 @@ signers: {}                      # {alice: "ed25519:SHA256:<43 characters>"}
 
 # Root file systems that jobs may run on: the digest that `insitu agent init` printed (`base` in agent.yaml).
 bases: []                        # ["sha256:<64 hex digits>"]
+
+# Images that jobs may bring as their environment. All that is in one runs beside your data, sealed off as any job: list
+# what somebody has looked at. Most sites need none; packages come by their locks.
+images: []                       # ["sha256:<64 hex digits of the image's manifest>"]
 
 # Who may use which dataset, for what purpose (the job's tag), until which day, in how many jobs. All four are needed.
 datasets: {}                     # {wdbc: {who: [alice], purpose: screening, until: 2027-06-30, runs: 50}}

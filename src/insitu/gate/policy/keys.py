@@ -48,6 +48,7 @@ KEYS: Mapping[str, Key] = {
     ),
     "signers.*": Key("Name and key fingerprint of somebody whose signed jobs may run.", Order.NONE),
     "bases": Key("Digests of the root file systems that jobs and services may run on.", _FEWER),
+    "images": Key("Digests of the images that jobs may bring as their environment.", _FEWER),
     "datasets.*": Key("Who may use a dataset, for what, until when, how often. All four must be said.", Order.NONE),
     "datasets.*.who": Key("Signers who may use it.", _FEWER),
     "datasets.*.purpose": Key("Must equal the job's tag `purpose`.", Order.NONE),

@@ -273,6 +273,7 @@ class Policy(_Values):
     publish_policy: bool = False  # whether the hub is told the rules, without any person, so that people can rehearse
     signers: dict[PersonName, KeyFingerprint] = {}
     bases: Annotated[tuple[DigestText, ...], BeforeValidator(_as_tuple)] = ()
+    images: Annotated[tuple[DigestText, ...], BeforeValidator(_as_tuple)] = ()  # that jobs may bring as environments
     datasets: dict[DatasetName, DatasetRules] = {}
     sandbox: SandboxRules = _NO_SANDBOX
     release: ReleaseRules = ReleaseRules()

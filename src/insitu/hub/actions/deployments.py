@@ -8,6 +8,7 @@ from insitu.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from insitu.domain.ids import check_name
 from insitu.hub.access import Actor, Permission, check_can
 from insitu.hub.actions import residency
+from insitu.hub.actions.images import check_can_be_served
 from insitu.hub.actions.jobs import check_named, open_signed_by
 from insitu.hub.store import deployments, images, outputs, sites
 from insitu.hub.store.session import ReadSession, WriteSession
@@ -87,6 +88,8 @@ def _wrong_revision(document: DeploymentDocument, standing: deployments.Standing
 
 def _check_image(session: ReadSession, document: DeploymentDocument) -> None:
     release = outputs.of_model(session, document.model.name, document.model.version)
+    if release is not None:
+        check_can_be_served(session, release)
     if release is not None and release.is_resident:
         residency.check_may_serve(release, document)
         return

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from insitu.domain.errors import NotFoundError
+from insitu.domain.errors import InvalidInputError, NotFoundError
 from insitu.hub.access import Actor, Permission, check_can
 from insitu.hub.actions import residency
-from insitu.hub.store import images, outputs
+from insitu.hub.store import images, jobs, outputs
 from insitu.hub.store.session import ReadSession, WriteSession
 from insitu.wire.people import ImageRequest, ImageView
 
@@ -23,6 +23,7 @@ def build_image(actor: Actor, session: WriteSession, request: ImageRequest, *, n
             hint="see `insitu model list`",
         )
     residency.check_left(release)
+    check_can_be_served(session, release)
     session.one_at_a_time("image")
     found = images.current(session, request.model, request.version)
     if found is None:
@@ -30,6 +31,26 @@ def build_image(actor: Actor, session: WriteSession, request: ImageRequest, *, n
     if found.state == "ready" and request.push and not found.pushed:
         images.push_again(session, found.id)
     return _existing(session, found.id)
+
+
+def check_can_be_served(session: ReadSession, release: outputs.AdmittedRelease) -> None:
+    """Raise where what a model was trained in could not serve it.
+
+    Raises:
+        InvalidInputError: its job ran in an image of its own.
+    """
+    image = jobs.image_of(session, release.job_id)
+    if image:
+        raise InvalidInputError(
+            f"{release.output!r} of {release.job_id} was trained in an image, and no image that serves it can be built",
+            code="image-serving",
+            why="what serves is made of a base that policies list and of packages by their hashes; of what is in "
+            "somebody's image nothing is known",
+            rule="what-was-trained-serves",
+            measure=image,
+            limit="environments with a lock",
+            hint="train it once more with the packages named, e.g. `environment: {requirements: requirements.txt}`",
+        )
 
 
 def list_images(actor: Actor, session: ReadSession, *, limit: int) -> list[ImageView]:

@@ -58,7 +58,8 @@ def submit_job(
     if jobs.nonce_is_used(session, document.nonce):
         raise ConflictError("another job used this nonce", code="nonce-used", hint="sign the job again", rule="nonce")
     # 4. Everything that a site will ask for is here.
-    named = {document.code, *(target.lock for target in document.targets)}
+    parts = {part for target in document.targets if target.image for part in (target.image.digest, *target.image.blobs)}
+    named = {document.code, *(target.lock for target in document.targets), *parts}
     missing = sorted(named - blobs.held_by(session, blobs.person(actor.name), named).keys())
     if missing:
         raise MissingBlobsError(missing)

@@ -134,6 +134,7 @@ def register(parts: Parts, release: outputs.AdmittedRelease) -> int | None:
             return None
         with parts.store.read() as session:
             submitter = job_actions.existing_facts(session, release.job_id).submitter
+            image = jobs.image_of(session, release.job_id)
         with one_at_a_time(parts, f"model:{release.register_as}"):
             version = parts.tracking.register_model(
                 RegisteredRelease(
@@ -143,7 +144,7 @@ def register(parts: Parts, release: outputs.AdmittedRelease) -> int | None:
                     output=release.output,
                     folder=folder,
                     digest=release.digest,
-                    tags=_lineage(release, submitter),
+                    tags=_lineage(release, submitter, image),
                     is_mlflow=release.type == OutputType.MLFLOW_MODEL.value,
                 )
             )
@@ -158,6 +159,7 @@ def _register_resident(parts: Parts, release: outputs.AdmittedRelease, run_id: s
         return None
     with parts.store.read() as session:
         submitter = job_actions.existing_facts(session, release.job_id).submitter
+        image = jobs.image_of(session, release.job_id)
     with one_at_a_time(parts, f"model:{release.register_as}"):
         version = parts.tracking.register_resident(
             ResidentModel(
@@ -168,7 +170,7 @@ def _register_resident(parts: Parts, release: outputs.AdmittedRelease, run_id: s
                 site=release.site,
                 digest=release.digest,
                 size_bytes=release.size_bytes,
-                tags=_lineage(release, submitter),
+                tags=_lineage(release, submitter, image),
             )
         )
     with parts.store.write() as session:
@@ -176,13 +178,14 @@ def _register_resident(parts: Parts, release: outputs.AdmittedRelease, run_id: s
     return version
 
 
-def _lineage(release: outputs.AdmittedRelease, submitter: str) -> dict[str, str]:
+def _lineage(release: outputs.AdmittedRelease, submitter: str, image: str) -> dict[str, str]:
     """Where a model came from, as tags that nobody may change."""
     tags = {
         "insitu.type": release.type,
         "insitu.site": release.site,
         "insitu.submitter": submitter,
         "insitu.code": release.code,
+        "insitu.image": image,  # the job's environment is an image, or the packages of a lock
         "insitu.lock": release.lock,
         "insitu.base": release.base,
         "insitu.policy_version": str(release.policy_version),

@@ -187,7 +187,22 @@ def site_may_fetch(session: ReadSession, site: str, digest: str) -> bool:
     query = select(JobRow.id).where(
         JobRow.site == site, JobRow.state.not_in(_FINAL), (JobRow.code == digest) | (JobRow.lock == digest)
     )
-    return session.rows(query.limit(1)).first() is not None
+    return session.rows(query.limit(1)).first() is not None or digest in _parts_of_images(session, site)
+
+
+def image_of(session: ReadSession, job_id: str) -> str:
+    """The digest of the image that a job ran in; empty: it had packages of a lock."""
+    query = select(JobRow.targets, JobRow.base).where(JobRow.id == job_id)
+    signed = [target for row in session.rows(query) for target in row.targets if target["base"] == row.base]
+    return next((target["image"]["digest"] for target in signed if target.get("image")), "")
+
+
+def _parts_of_images(session: ReadSession, site: str) -> set[str]:
+    """What the images consist of that this site's present jobs bring."""
+    query = select(JobRow.targets, JobRow.base).where(JobRow.site == site, JobRow.state.not_in(_FINAL))
+    signed = [target for row in session.rows(query) for target in row.targets if target["base"] == row.base]
+    images = [target["image"] for target in signed if target.get("image")]
+    return {part for image in images for part in (image["digest"], *image["blobs"])}
 
 
 def locks_of_site(session: ReadSession, site: str) -> list[str]:
