@@ -10,7 +10,6 @@ of libraries are dearer, and the next job tries again.
 from __future__ import annotations
 
 import logging
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,15 +35,3 @@ def texts_of(tree: Path) -> Path | None:
         _log.warning("the texts of environment %s can't be read: %s", tree.parent.name[:12], type(exc).__name__)
         return None
     return known
-
-
-def tell(texts: Path | None, target: Path) -> None:
-    """A copy for one job's intake, whole or not there: where all have one uid the gate's process could write to what
-    it shares.
-    """
-    if texts is None:
-        return
-    partial = target.with_suffix(".partial")
-    shutil.copyfile(texts, partial)
-    partial.chmod(0o644)  # it has a uid of its own otherwise
-    partial.replace(target)

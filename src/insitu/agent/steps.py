@@ -25,14 +25,13 @@ from insitu.agent.attempt import Attempt, Next
 from insitu.agent.catalogue import DatasetVersion, list_datasets
 from insitu.agent.direct.of_job import after_reading, keep_feeding, list_for_intake
 from insitu.agent.inside import intake_request, sandbox_spec
-from insitu.agent.installed_texts import tell
 from insitu.agent.job_root import JobRoot, ready_root
 from insitu.agent.meter import room_bytes
 from insitu.agent.newer_policy import SecondLook, channels
 from insitu.agent.ready_data import private_copies, ready_data
 from insitu.agent.staging.fetch import StoppedError
 from insitu.agent.wait_for_policy import reason, wait_for_policy
-from insitu.agent.workspace import unpack_code
+from insitu.agent.workspace import give_to_gate, unpack_code
 from insitu.domain.digests import Digest
 from insitu.domain.errors import DeniedError, InsituError, UnavailableError
 from insitu.domain.jobs import FailureClass, JobState
@@ -157,7 +156,8 @@ def _make_room_for_intake(attempt: Attempt, texts: Path | None) -> None:
     attempt.workspace.make(gate_uid=attempt.site.settings.gate_gid)
     list_for_intake(attempt)
     _tell_code_words(_code_folder(attempt), attempt.workspace.intake / CODE_WORDS)
-    tell(texts, attempt.workspace.intake / INSTALLED_TEXTS)
+    if texts is not None:
+        give_to_gate(texts, attempt.workspace.intake / INSTALLED_TEXTS)
 
 
 def _uid(attempt: Attempt) -> int:
@@ -216,7 +216,7 @@ def _tell_code_words(code: Path, target: Path) -> None:
     known = code.with_name(f"{code.name}.words-{WORDS_VERSION}")
     if not known.exists():
         write_code_words(read_code(code), known)
-    tell(known, target)
+    give_to_gate(known, target)
 
 
 # -- running → judging -------------------------------------------------------------------------------------------------

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from insitu.agent.workspace import unpack_code
+from insitu.agent.workspace import give_to_gate, unpack_code
 from insitu.domain.errors import IntegrityError
 from insitu.sdk.snapshot import snapshot
 
@@ -64,3 +66,28 @@ def test_a_snapshot_that_leads_outside_or_holds_no_plain_file_is_refused(
         unpack_code(path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "outside").exists()
+
+
+@pytest.mark.parametrize("is_root", [True, False])
+def test_what_the_gate_is_given_is_whole_and_cannot_be_written_by_it(tmp_path, monkeypatch, is_root):
+    known, target = tmp_path / "known", tmp_path / "given.json"
+    known.write_text("[]")
+    known.chmod(0o600)
+    monkeypatch.setattr(os, "geteuid", lambda: 0 if is_root else 1000)
+    for _ in range(2):  # a crash may have come between this and what follows
+        give_to_gate(known, target)
+        assert target.read_text() == "[]"
+        assert target.stat().st_mode & 0o777 == 0o644
+        assert (target.stat().st_ino == known.stat().st_ino) is is_root, "one uid for all: a file of its own"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["given.json", "known"]
+
+
+def test_the_gate_gets_a_copy_where_no_link_can_be_made(tmp_path, monkeypatch):
+    (tmp_path / "known").write_text("[]")
+
+    def on_another_disk(*_):
+        raise OSError(errno.EXDEV, "another disk")
+
+    monkeypatch.setattr(os, "link", on_another_disk)
+    give_to_gate(tmp_path / "known", tmp_path / "given")
+    assert (tmp_path / "given").read_text() == "[]"
