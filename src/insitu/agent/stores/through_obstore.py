@@ -78,8 +78,11 @@ class ObstoreStore:
             raise changed(name)
         return data
 
-    def stream(self, name: str, *, start: int = 0, etag: str = "") -> Iterator[Buffer]:
-        options: dict[str, Any] = {**({"range": {"offset": start}} if start else {}), **_only(etag)}
+    def stream(self, name: str, *, start: int = 0, length: int | None = None, etag: str = "") -> Iterator[Buffer]:
+        if length == 0:
+            return
+        part: Any = (start, start + length) if length is not None else {"offset": start}
+        options: dict[str, Any] = {**({"range": part} if start or length else {}), **_only(etag)}
         with self._asked("read", name):
             yield from obstore.get(self._store, name, options=cast("Any", options)).stream(min_chunk_size=_PIECE)
 
