@@ -105,7 +105,7 @@ class ObjectStore(Protocol):
         ...
 
     def stream(self, name: str, *, start: int = 0, length: int | None = None, etag: str = "") -> Iterator[Buffer]:
-        """The object from `start` on, in pieces of about a megabyte or more: `length` bytes, or to its end.
+        """The object from `start` on, in pieces of half a megabyte or more: `length` bytes, or to its end.
 
         One request, however long: each costs a store some milliseconds. Fewer bytes than `length` come when the object
         ends earlier.

@@ -26,7 +26,7 @@ from insitu.agent.stores.credentials import Credentials
 from insitu.agent.stores.meaning import Asked, Refusal, changed, error_of
 
 _PAGE = 1000
-_PIECE = 1 << 20
+_PIECE = 512 << 10  # what is passed on at once should fit into a processor's second cache
 _PART = 8 << 20
 # No limit on a whole answer (a stream may take hours), but on silence in it.
 _CLIENT = {"timeout": "24h", "connect_timeout": "10s", "read_timeout": "60s"}
