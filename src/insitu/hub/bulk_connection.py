@@ -3,8 +3,9 @@
 A server's own way hands every piece from the socket to its parser, to the application, to a thread, and each time
 somebody copies it. A file of some size takes the connection over instead: what the server has buffered is let go first,
 then a thread moves a mebibyte at a time through the same memory, and the server goes on where it stopped. Without TLS
-only, which needs the server for every byte. The thread gives itself back as soon as the peer is slower than we are, and
-after some megabytes in any case, so that a slow line costs none, and the end of the process waits for none.
+only, which needs the server for every byte. The thread gives itself back when it has waited for the peer for some
+milliseconds in all, and after some megabytes in any case: lines slower than we are take little of a thread each, and the
+end of the process waits for none.
 
     scope["extensions"]["insitu.bulk"]      a `Bulk`, where this can be done
 
@@ -17,8 +18,9 @@ import asyncio
 import os
 import select
 import socket
+import time
 from collections.abc import Callable, Generator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import httptools
@@ -30,7 +32,8 @@ from insitu.domain.running_digest import PieceBuffers
 EXTENSION = "insitu.bulk"
 _PIECE = 1 << 20  # bytes
 _BURST = 64 << 20  # bytes that a thread moves before it asks whether to go on
-_PATIENCE_MS = 20  # that a thread waits for the peer
+_PATIENCE_S = 0.005  # that a thread waits for the peer in all, before it gives itself back
+_WORTH_WAKING = 256 << 10  # bytes; for fewer nobody is woken, but for a body's last ones
 
 
 def bulk_of(scope: MutableMapping[str, Any]) -> Bulk | None:
@@ -101,6 +104,10 @@ class Bulk:
         self._connection, self._cycle = connection, cycle
         self._loop = connection.loop
 
+    @property
+    def _is_gone(self) -> bool:
+        return self._cycle.disconnected or self._connection.transport.is_closing()
+
     async def send(self, file: int, begin: int, end: int) -> None:
         """Send a part of a file. The head of the answer was sent, and is to be followed by this alone; then end it.
 
@@ -110,16 +117,16 @@ class Bulk:
             EOFError: the file has no such part.
         """
         transport, cycle = self._connection.transport, self._cycle
+        if self._is_gone:
+            return
         transport.set_write_buffer_limits(high=0)
-        try:
-            await self._connection.flow.drain()  # until the head is on its way
-        finally:
-            transport.set_write_buffer_limits()
-        if transport.get_write_buffer_size():
-            return  # it was closed meanwhile
+        await self._connection.flow.drain()  # until the head is on its way
+        if self._is_gone:
+            return
+        transport.set_write_buffer_limits()
         buffer = memoryview(bytearray(min(_PIECE, end - begin)))
         with self._socket() as own:
-            while begin < end and not (cycle.disconnected or transport.is_closing()):
+            while begin < end and not self._is_gone:
                 try:
                     stop = min(end, begin + _BURST)
                     moved = await run_in_threadpool(_send_some, own, file, begin, stop, buffer)
@@ -142,6 +149,8 @@ class Bulk:
             Whatever `write` raises. The rest of the body is taken from the wire, and dropped.
         """
         connection, cycle = self._connection, self._cycle
+        if self._is_gone:
+            raise BrokenOffError
         with connection.without_parser(cycle, length) as left, self._socket() as own:
             if cycle.waiting_for_100_continue:
                 connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -154,6 +163,7 @@ class Bulk:
                 stop = max(0, left.bytes - _BURST)
                 await run_in_threadpool(_take_some, own, left, stop, buffers, write)
                 if left.bytes > stop:
+                    own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, min(_WORTH_WAKING, left.bytes))
                     await self._until(self._loop.add_reader, self._loop.remove_reader, own)
 
     @contextmanager
@@ -161,7 +171,11 @@ class Bulk:
         """The connection's socket under a descriptor of our own: the server may close its one at any time."""
         with socket.socket(fileno=os.dup(self._connection.transport.get_extra_info("socket").fileno())) as own:
             own.settimeout(0)
-            yield own
+            try:
+                yield own
+            finally:
+                with suppress(OSError):
+                    own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)  # the server shares it
 
     async def _until(self, add: Callable[..., None], remove: Callable[..., object], own: socket.socket) -> None:
         ready = asyncio.Event()
@@ -174,6 +188,7 @@ class Bulk:
 
 def _send_some(own: socket.socket, file: int, begin: int, end: int, buffer: memoryview) -> int:
     """How many bytes were sent until the peer took no more."""
+    patience = _Patience(own)
     at = begin
     while at < end:
         filled = os.preadv(file, [buffer[: end - at]], at)
@@ -184,7 +199,7 @@ def _send_some(own: socket.socket, file: int, begin: int, end: int, buffer: memo
             try:
                 sent = own.send(rest)
             except BlockingIOError:
-                if not _ready(own, select.POLLOUT):
+                if not patience.wait(select.POLLOUT):
                     return at - begin
                 continue
             at += sent
@@ -213,7 +228,8 @@ class _Incoming:
     """What comes over a socket."""
 
     def __init__(self, own: socket.socket) -> None:
-        self._own, self.ended = own, False
+        self._own, self._patience = own, _Patience(own)
+        self.ended = False
 
     def fill(self, buffer: memoryview) -> int:
         """How many bytes came until nothing came for a while, or the peer hung up."""
@@ -222,7 +238,7 @@ class _Incoming:
             try:
                 count = self._own.recv_into(buffer[filled:])
             except BlockingIOError:
-                if not _ready(self._own, select.POLLIN):
+                if not self._patience.wait(select.POLLIN):
                     break
                 continue
             except OSError:
@@ -234,7 +250,19 @@ class _Incoming:
         return filled
 
 
-def _ready(own: socket.socket, event: int) -> bool:
-    poll = select.poll()
-    poll.register(own, event)
-    return bool(poll.poll(_PATIENCE_MS))
+class _Patience:
+    """How long one thread still waits for a peer."""
+
+    def __init__(self, own: socket.socket) -> None:
+        self._poll = select.poll()
+        self._own, self._left_s = own, _PATIENCE_S
+
+    def wait(self, event: int) -> bool:
+        """Whether there was something to do before it came to its end."""
+        if self._left_s <= 0:
+            return False
+        self._poll.register(self._own, event)
+        begun = time.monotonic()
+        ready = self._poll.poll(1000 * self._left_s)
+        self._left_s -= time.monotonic() - begun
+        return bool(ready)
