@@ -78,7 +78,7 @@ base-image: ready-for-demo  ## build the root file system that jobs and models r
 bench:  ## measure, and print ratios against references measured in the same run; not a test
 	@scripts/bootstrap test
 	@$(SYNC) --all-extras
-	@$(RUN) python -m benchmarks $(ARGS)
+	@exec $(RUN) python -m benchmarks $(ARGS)  # exec: who ends make ends this as well
 
 leakbench:  ## try to leak in every way we know, and to release honest models; writes benchmarks/leaks/RESULTS.md
 	@scripts/bootstrap test

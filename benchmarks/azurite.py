@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 
 from benchmarks.scene import Scene
@@ -18,7 +19,8 @@ def start_azurite(scene: Scene) -> Azurite:
     where = str(cache_folder() / "azurite" / "node_modules" / ".bin")
     options = ["--skipApiVersionCheck", "--blobHost", "127.0.0.1", "--blobPort", "0", "--disableTelemetry"]
     command = [program("azurite-blob", "npm, then scripts/bootstrap test", where), *options, "--location", str(folder)]
-    running = scene.enter(service(command, folder / "log.txt"))
+    # What it holds is thrown away with it: it need not end in order, and must not outlive us in any case.
+    running = scene.enter(service(command, folder / "log.txt", stop=signal.SIGKILL))
 
     def endpoint() -> str | None:
         said = re.search(r"successfully listens on (http://127\.0\.0\.1:\d+)", running.said())

@@ -81,6 +81,14 @@ def in_turns(
     return tuple(a for a, _ in pairs), tuple(b for _, b in pairs)
 
 
+def all_in_turns(rounds: int, *each: Callable[[], float]) -> list[tuple[float, ...]]:
+    """A B C A B C …, as `in_turns` has it for two."""
+    for one in each:
+        one()
+    taken = [[one() for one in each] for _ in range(rounds)]
+    return [tuple(samples) for samples in zip(*taken, strict=True)]
+
+
 def seconds(what: Callable[[], object]) -> float:
     begun = time.perf_counter()
     what()

@@ -149,6 +149,9 @@ def test_a_stream_gives_all_from_where_it_is_asked(kept):
     store = kept.store
     assert b"".join(store.stream("x.bin", etag=store.describe("x.bin").etag)) == data
     assert b"".join(store.stream("x.bin", start=RANGE_BYTES)) == data[RANGE_BYTES:]
+    assert b"".join(store.stream("x.bin", start=5, length=RANGE_BYTES + 7)) == data[5 : RANGE_BYTES + 12]
+    assert b"".join(store.stream("x.bin", length=3)) == data[:3]
+    assert b"".join(store.stream("x.bin", start=9, length=0)) == b""
 
 
 def test_an_object_of_no_bytes_is_an_object(kept):

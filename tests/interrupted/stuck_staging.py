@@ -8,14 +8,14 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from insitu.agent.staging import digests, fetch, manifest
+from insitu.agent.staging import coming, digests, fetch, manifest
 from insitu.agent.staging.data_cache import DataCache, Staged
 from insitu.agent.stores.folder import FolderStore
 
 KEY = b"k" * 32
 BLOCK_BYTES = 1 << 16
 """So that an object of many blocks need not be large."""
-MODULES = (digests, fetch, manifest)
+MODULES = (coming, digests, fetch, manifest)
 """That know how large a block is."""
 
 
@@ -35,6 +35,11 @@ class HangingStore(FolderStore):
             sys.stdout.flush()
             threading.Event().wait()
         return super().read(name, start, length, etag=etag)
+
+    def stream(self, name: str, *, start: int = 0, length: int | None = None, etag: str = "") -> Any:
+        end = start + (length or 0)
+        for at in range(start, end, BLOCK_BYTES):
+            yield self.read(name, at, min(BLOCK_BYTES, end - at), etag=etag)
 
 
 def staged(cache: Path) -> tuple[DataCache, Staged]:

@@ -22,7 +22,7 @@ from typing import BinaryIO
 from insitu.agent.hub_connections import Incoming
 from insitu.domain.digests import Digest, digest_of_file
 from insitu.domain.errors import ConflictError, IntegrityError, UnreachableError
-from insitu.domain.running_digest import AHEAD, RunningDigest
+from insitu.domain.running_digest import PieceBuffers, RunningDigest
 
 RANGE_BEYOND_THE_END = 416
 _PARTIAL = 206
@@ -80,10 +80,10 @@ def _open_part(path: Path) -> FileIO | None:
 def _fetch(open_at: OpenAt, part: FileIO) -> Digest:
     """Bring the part to its end; the digest of all of it."""
     with RunningDigest() as running:
-        buffers = _Buffers()
+        buffers = PieceBuffers(_BUFFER)
         part.seek(0)
-        while filled := part.readinto(buffer := buffers.next()):
-            running.update(buffer[:filled])
+        while data := buffers.filled_by(part.readinto):
+            running.update(data)
         while True:
             begun_at = part.seek(0, os.SEEK_END)
             try:
@@ -120,35 +120,19 @@ def _write(part: FileIO, data: memoryview) -> None:
         data = data[part.write(data) :]
 
 
-def _data(incoming: Incoming, buffers: _Buffers) -> Iterator[memoryview]:
+def _data(incoming: Incoming, buffers: PieceBuffers) -> Iterator[memoryview]:
     if incoming.status == RANGE_BEYOND_THE_END:
         return
     announced = incoming.header("Content-Length")
     left = int(announced) if announced else None
     while left != 0:
-        buffer = buffers.next()
-        filled = incoming.readinto(buffer if left is None else buffer[:left])
-        if not filled and left is None:
+        data = buffers.filled_by(lambda buffer, left=left: incoming.readinto(buffer[:left]))
+        if not data and left is None:
             return
-        if not filled:
+        if not data:
             raise UnreachableError("the hub hung up in the middle of a blob", code="hub-unreachable")
-        left = None if left is None else left - filled
-        yield buffer[:filled]
-
-
-class _Buffers:
-    """Used in turns: each is hashed by the time that it comes round again."""
-
-    def __init__(self) -> None:
-        self._all = [memoryview(bytearray(_BUFFER))]
-        self._next = 0
-
-    def next(self) -> memoryview:
-        if self._next == len(self._all) and len(self._all) < AHEAD + 2:
-            self._all.append(memoryview(bytearray(_BUFFER)))
-        self._next %= len(self._all)
-        self._next += 1
-        return self._all[self._next - 1]
+        left = None if left is None else left - len(data)
+        yield data
 
 
 # -- up ----------------------------------------------------------------------------------------------------------------

@@ -168,6 +168,7 @@ def give_to_gate(known: Path, target: Path) -> None:
         shutil.copyfile(known, partial)
     partial.chmod(0o644)
     partial.replace(target)
+    partial.unlink(missing_ok=True)  # still there when both were names of one file: then rename does nothing
 
 
 def unpack_code(snapshot: Path, target: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -18,6 +19,25 @@ AHEAD = 6
 """How many pieces may wait. Once `AHEAD + 1` more were handed over, a piece may be written over."""
 
 Piece = bytes | bytearray | memoryview
+
+
+class PieceBuffers:
+    """Memory for pieces, used in turns: each is hashed by the time that it comes round again."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._size_bytes = size_bytes
+        self._all: list[memoryview] = []
+        self._next = 0
+
+    def filled_by(self, fill: Callable[[memoryview], int]) -> memoryview:
+        """The next piece, as far as `fill` filled it. It has its turn again at once when that was not at all."""
+        if self._next == len(self._all) and len(self._all) < AHEAD + 2:
+            self._all.append(memoryview(bytearray(self._size_bytes)))
+        self._next %= len(self._all)
+        piece = self._all[self._next]
+        filled = fill(piece)
+        self._next += 1 if filled else 0
+        return piece[:filled]
 
 
 class RunningDigest:

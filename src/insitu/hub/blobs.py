@@ -182,7 +182,7 @@ class IncomingBlob:
         self._running = running
         self.size_bytes = 0
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         self.size_bytes += len(data)
         if self.size_bytes > self._max_bytes:
             raise _too_large(self.size_bytes, self._max_bytes)
@@ -215,7 +215,7 @@ class Piece:
         self._from_start = stream.tell() == 0
         self.offset = stream.tell()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         if self.offset + len(data) > self._length:
             raise InvalidInputError("more bytes came than the upload has", code="upload-length")
         if self._from_start:

@@ -24,6 +24,7 @@ from fastapi import FastAPI
 
 from insitu.domain.errors import InsituError, UnavailableError
 from insitu.hub.app import build_app
+from insitu.hub.bulk_connection import BulkConnection
 from insitu.hub.settings import HubSettings
 
 _GRACE_S = 5  # for requests that run when the hub is told to stop
@@ -69,7 +70,7 @@ def config(app: FastAPI, settings: HubSettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=BulkConnection,
         ws="none",
         lifespan="on",
         log_config=None,

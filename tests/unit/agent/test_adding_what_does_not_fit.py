@@ -94,7 +94,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_the_index_is_the_same_whether_a_version_fits_or_not(
     site: SiteFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    for module in ("digests", "fetch", "manifest", "streamed"):
+    for module in ("coming", "digests", "fetch", "manifest", "streamed"):
         monkeypatch.setattr(f"insitu.agent.staging.{module}.BLOCK_BYTES", 4096)
     for number in range(3):
         (tmp_path / "data" / f"{number}").write_bytes(FORMATS[kind](number))

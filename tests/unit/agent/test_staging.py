@@ -29,7 +29,7 @@ KEY = b"k" * 32
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """An object of many blocks need not be large."""
-    for module in ("digests", "fetch", "manifest", "streamed"):
+    for module in ("coming", "digests", "fetch", "manifest", "streamed"):
         monkeypatch.setattr(f"insitu.agent.staging.{module}.BLOCK_BYTES", 1000)
 
 
@@ -52,6 +52,11 @@ class CountedStore(FolderStore):
                 raise StoreUnreachableError("the cable was pulled")
             self.read_bytes += length
         return super().read(name, start, length, etag=etag)
+
+    def stream(self, name: str, *, start: int = 0, length: int | None = None, etag: str = "") -> Any:
+        end = start + (length or 0)
+        for at in range(start, end, 1000):
+            yield self.read(name, at, min(1000, end - at), etag=etag)
 
 
 @dataclass

@@ -8,7 +8,8 @@ there can set back, while a blob store gives an ETag anew with each writing and 
 it (If-Match, RFC 9110, 13.1.1); and a digest takes as long as all else together.
 
 Threads read and hash ahead of whoever takes the blocks, so that store, digest and taker
-work beside each other; never more than `AHEAD + 2` blocks are in memory for one range.
+work beside each other; never more than `BLOCKS_AHEAD + 2` blocks are in memory for one range. What need not be hashed
+is given on as it comes, a piece at a time.
 """
 
 from __future__ import annotations
@@ -18,18 +19,21 @@ import threading
 from collections.abc import Generator, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import closing, suppress
+from typing import TypeVar
 
 from insitu.agent.staging.digests import BLOCK_BYTES, Buffer, DigestKeys
 from insitu.agent.staging.manifest import ManifestObject
 from insitu.agent.stores.contract import ObjectStore
 from insitu.agent.stores.meaning import changed
 
-AHEAD = 2
+BLOCKS_AHEAD = 2
+PIECES_AHEAD = 4
 _IN_ONE_STREAM = 2 * BLOCK_BYTES  # from here on a single request is cheaper than one for each block
 _THRIFTY_BYTES = 1 << 20
 
 Block = list[Buffer]
 """In pieces, as they came."""
+Item = TypeVar("Item")
 
 
 class Ranges:
@@ -65,16 +69,40 @@ class Ranges:
                 block = [self._store.read(wanted.name, at, size, etag=wanted.etag)]
                 self._check(wanted, at, size, block)
                 yield from block
+        elif self._store.kind == "folder":
+            yield from self._checked_stream(wanted, start, length)
         else:
-            yield from self._stream(wanted, start, length)
+            yield from self._plain_stream(wanted, start, length)
 
-    def _stream(self, wanted: ManifestObject, start: int, length: int) -> Generator[Buffer, None, None]:
-        coming: queue.Queue[Future[Block] | None] = queue.Queue(AHEAD)
-        left = threading.Event()
-        reading = self._threads.submit(self._read_ahead, wanted, start, length, coming, left)
-        try:
-            while (checked := coming.get()) is not None:
+    def _checked_stream(self, wanted: ManifestObject, start: int, length: int) -> Generator[Buffer, None, None]:
+        with closing(self._ahead(self._blocks(wanted, start, length), BLOCKS_AHEAD)) as blocks:
+            for checked in blocks:
                 yield from checked.result()
+
+    def _blocks(self, wanted: ManifestObject, start: int, length: int) -> Generator[Future[Block], None, None]:
+        stream = self._store.stream(wanted.name, start=start, length=length, etag=wanted.etag)
+        with closing(_Pieces(stream, length)) as pieces:
+            for at, size in _parts(start, length, BLOCK_BYTES):
+                yield self._threads.submit(self._check, wanted, at, size, _take(pieces, size))
+
+    def _plain_stream(self, wanted: ManifestObject, start: int, length: int) -> Generator[Buffer, None, None]:
+        """As it comes: each piece is given on while it is still in the processor's cache."""
+        stream = self._store.stream(wanted.name, start=start, length=length, etag=wanted.etag)
+        with closing(_Pieces(stream, length)) as pieces, closing(self._ahead(iter(pieces), PIECES_AHEAD)) as coming:
+            for piece in coming:
+                yield piece
+                length -= len(piece)
+        if length:
+            raise changed(wanted.name)
+
+    def _ahead(self, source: Generator[Item, None, None], room: int) -> Generator[Item, None, None]:
+        """What `source` gives, taken by a thread of ours up to `room` ahead, and by nobody any more afterwards."""
+        coming: queue.Queue[Item | _End] = queue.Queue(room)
+        left = threading.Event()
+        reading = self._threads.submit(_pass_on, source, coming, left)
+        try:
+            while not isinstance(item := coming.get(), _End):
+                yield item
             reading.result()
         finally:
             left.set()
@@ -82,32 +110,14 @@ class Ranges:
                 with suppress(queue.Empty):
                     coming.get(timeout=0.01)
 
-    def _read_ahead(
-        self,
-        wanted: ManifestObject,
-        start: int,
-        length: int,
-        coming: queue.Queue[Future[Block] | None],
-        left: threading.Event,
-    ) -> None:
-        try:
-            with closing(_Pieces(self._store.stream(wanted.name, start=start, etag=wanted.etag), length)) as pieces:
-                for at, size in _parts(start, length, BLOCK_BYTES):
-                    block = _take(pieces, size)
-                    if left.is_set():
-                        return
-                    check = self._check if self._store.kind == "folder" else self._check_length
-                    coming.put(self._threads.submit(check, wanted, at, size, block))
-        finally:
-            coming.put(None)
-
     def _check(self, wanted: ManifestObject, start: int, length: int, block: Block) -> Block:
         """The block, if it is the one of the manifest, as far as that can be told.
 
         Raises:
             ObjectChangedError: it isn't, or the object ended before it did.
         """
-        self._check_length(wanted, start, length, block)
+        if sum(map(len, block)) != length:
+            raise changed(wanted.name)
         if not start % BLOCK_BYTES and (length == BLOCK_BYTES or start + length == wanted.size_bytes):
             leaf = self._keys.leaf_of(*block)
             known = wanted.leaves[start // BLOCK_BYTES] if wanted.leaves else None
@@ -115,12 +125,20 @@ class Ranges:
                 raise changed(wanted.name)
         return block
 
-    @staticmethod
-    def _check_length(wanted: ManifestObject, start: int, length: int, block: Block) -> Block:
-        del start
-        if sum(map(len, block)) != length:
-            raise changed(wanted.name)
-        return block
+
+class _End:
+    """Nothing more comes."""
+
+
+def _pass_on(source: Generator[Item, None, None], coming: queue.Queue[Item | _End], left: threading.Event) -> None:
+    try:
+        with closing(source):
+            for item in source:
+                coming.put(item)
+                if left.is_set():
+                    return
+    finally:
+        coming.put(_End())
 
 
 class _Pieces:
@@ -138,6 +156,10 @@ class _Pieces:
         taken, self._rest = self._rest[:most], self._rest[most:]
         self._left -= len(taken)
         return taken
+
+    def __iter__(self) -> Generator[memoryview, None, None]:
+        while piece := self.take(BLOCK_BYTES):
+            yield piece
 
     def close(self) -> None:
         end = getattr(self._stream, "close", None)

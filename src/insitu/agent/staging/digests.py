@@ -34,9 +34,13 @@ class DigestKeys:
     def of(key: bytes) -> DigestKeys:
         return DigestKeys(*(hmac.digest(key, b"insitu-object/" + part, "sha256") for part in (b"leaf", b"root")))
 
+    def leaf_to_come(self) -> hmac.HMAC:
+        """Of a block that is handed over piece by piece. Lets other threads run while it takes one in."""
+        return hmac.new(self.leaf, digestmod=hashlib.sha256)
+
     def leaf_of(self, *pieces: Buffer) -> bytes:
         """Of one block, in one piece or several; 32 bytes. Lets other threads run meanwhile."""
-        hasher = hmac.new(self.leaf, digestmod=hashlib.sha256)
+        hasher = self.leaf_to_come()
         for piece in pieces:
             hasher.update(piece)
         return hasher.digest()

@@ -1,8 +1,9 @@
 """Brings objects from a store into the cache: many at a time, in blocks, verified while they are written.
 
-Workers take blocks from one line, so that a single large object keeps all of them
-busy, as do ten thousand small ones. A block is read, hashed and written by the same
-thread, and is never more than once in memory.
+Workers take runs of blocks from one line, so that a single large object keeps all of
+them busy, as do ten thousand small ones. A run is one request to the store, since each
+costs some milliseconds there; it is as long as leaves every worker something to do. What comes of it is hashed and
+written by the same thread while it is still in the processor's cache, a megabyte at a time.
 
 What was begun goes on: an object that is whole is not fetched again, and of a large
 one only those blocks that don't verify. Nothing is believed for having been written
@@ -14,17 +15,20 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+from insitu.agent.staging.coming import Coming, Passing
 from insitu.agent.staging.digests import BLOCK_BYTES, Buffer, DigestKeys, blocks_of
 from insitu.agent.staging.manifest import ManifestObject
-from insitu.agent.staging.objects import Objects, write_all
+from insitu.agent.staging.objects import Objects
 from insitu.agent.stores.contract import ObjectChangedError, ObjectInfo, ObjectStore
 from insitu.agent.stores.meaning import changed
 from insitu.domain.errors import ConflictError
 
 WORKERS = 8
+_LONGEST_RUN = 8
+"""Blocks that are asked for at once."""
 
 Task = Callable[[], None]
 
@@ -48,6 +52,8 @@ class Fetching:
     workers: int = WORKERS
     keep: bool = True
     """False: `learn` only says what objects are, and writes nothing."""
+    _ending: threading.Event = field(default_factory=threading.Event)
+    """One worker failed: the others need not go on."""
 
     def stage(self, wanted: Sequence[ManifestObject]) -> None:
         """Have all of `wanted` in the cache, as their digests say.
@@ -58,7 +64,8 @@ class Fetching:
             StoppedError: `stop` said so.
             OSError: the disk takes no more.
         """
-        self._work(task for one in _once(wanted) for task in self._tasks(one))
+        run = self._run_length(sum(blocks_of(one.size_bytes) for one in wanted))
+        self._work(task for one in _once(wanted) for task in self._tasks(one, run))
 
     def learn(self, found: Sequence[ObjectInfo]) -> list[ManifestObject]:
         """Fetch objects that nobody has seen before, and say what they are; in the order given.
@@ -67,17 +74,29 @@ class Fetching:
             As `stage` does.
         """
         learned: dict[int, ManifestObject] = {}
+        run = self._run_length(sum(blocks_of(one.size_bytes) for one in found))
 
         def tasks() -> Iterator[Task]:
             for number, info in enumerate(found):
-                yield from self._learning(info, f"new-{os.getpid()}-{number}", learned, number)
+                if info.size_bytes <= BLOCK_BYTES:
+                    yield lambda info=info, number=number: learned.__setitem__(number, self._learn_small(info))
+                else:
+                    coming = Coming if self.keep else Passing
+                    learning = _Learning(info, coming(self.objects, f"new-{os.getpid()}-{number}", info.size_bytes))
+                    yield from self._learning(
+                        learning, run, lambda one, number=number: learned.__setitem__(number, one)
+                    )
 
         self._work(tasks())
         return [learned[number] for number in range(len(found))]
 
     # -- one object ----------------------------------------------------------------------------------------------------
 
-    def _tasks(self, wanted: ManifestObject) -> Iterator[Task]:
+    def _run_length(self, blocks: int) -> int:
+        """How many blocks to ask for at once, so that each worker has its turn at least twice."""
+        return max(1, min(_LONGEST_RUN, blocks // (2 * self.workers)))
+
+    def _tasks(self, wanted: ManifestObject, run: int) -> Iterator[Task]:
         if not wanted.size_bytes:
             return
         links = self.objects.links(wanted.digest, wanted.size_bytes)
@@ -86,9 +105,9 @@ class Fetching:
         elif not wanted.leaves:
             yield lambda: self._small(wanted, here=bool(links))
         elif links:
-            yield lambda: self._check_large(wanted)
+            yield lambda: self._check_large(wanted, run)
         else:
-            yield from self._large(wanted)
+            yield from self._large(wanted, run)
 
     def _small(self, wanted: ManifestObject, *, here: bool) -> None:
         if here and self.keys.of_file(self.objects.path(wanted.digest)) == wanted.digest:
@@ -100,58 +119,66 @@ class Fetching:
         self.objects.put(wanted.digest, data)
         self.progress(wanted.size_bytes)
 
-    def _check_large(self, wanted: ManifestObject) -> None:
+    def _check_large(self, wanted: ManifestObject, run: int) -> None:
         """Here whole, but of no version that is: what a staging left that was stopped. It may be damaged."""
         path = self.objects.path(wanted.digest)
         if self.keys.of_file(path) == wanted.digest:
             self.progress(wanted.size_bytes)
             return
         path.unlink()
-        for task in self._large(wanted):
+        for task in self._large(wanted, run):
             task()
 
-    def _large(self, wanted: ManifestObject) -> Iterator[Task]:
-        coming = _Coming(self.objects, wanted.digest, wanted.size_bytes)
+    def _large(self, wanted: ManifestObject, run: int) -> Iterator[Task]:
+        coming = Coming(self.objects, wanted.digest, wanted.size_bytes)
         source = _Source(self.store, wanted)
-        for number in range(blocks_of(wanted.size_bytes)):
-            yield lambda number=number: self._block(coming, source, wanted.leaves[number], number)
+        for numbers in coming.runs(run):
+            yield lambda numbers=numbers: self._run(coming, source, numbers)
 
-    def _block(self, coming: _Coming, source: _Source, leaf: bytes, number: int) -> None:
-        start, length = coming.place(number)
-        if not (coming.resumed and self.keys.leaf_of(coming.read(start, length)) == leaf):
-            data = self._read(source, start, length)
-            if self.keys.leaf_of(data) != leaf:
-                raise changed(source.wanted.name)
-            coming.write(data, start)
-        self.progress(length)
-        if coming.done():
-            coming.finish(source.wanted.digest)
-
-    def _learning(
-        self, info: ObjectInfo, token: str, learned: dict[int, ManifestObject], number: int
-    ) -> Iterator[Task]:
-        size = info.size_bytes
-        if size <= BLOCK_BYTES:
-            yield lambda: learned.__setitem__(number, self._learn_small(info))
+    def _run(self, coming: Coming, source: _Source, numbers: range) -> None:
+        """Some blocks in a row: what is here of them by now, and the rest from the store."""
+        leaves = source.wanted.leaves
+        while coming.resumed and numbers and self._is_here(coming, numbers[0], leaves[numbers[0]]):
+            self._count(coming, numbers[0], source.wanted.digest)
+            numbers = numbers[1:]
+        if not numbers:
             return
-        coming = _Coming(self.objects, token, size)
-        leaves: list[bytes] = [b""] * blocks_of(size)
+        with coming.arriving(self._stream(source, *coming.place(numbers))) as arriving:
+            for number in numbers:
+                if arriving.next(number, self.keys.leaf_to_come()) != leaves[number]:
+                    raise changed(source.wanted.name)
+                self._count(coming, number, source.wanted.digest)
 
-        def block(at: int) -> None:
-            start, length = coming.place(at)
-            data = self.store.read(info.name, start, length, etag=info.etag)
-            leaves[at] = self.keys.leaf_of(data)
-            if self.keep:
-                coming.write(data, start)
-            self.progress(length)
-            if coming.done():
-                digest = self.keys.root_of(size, leaves)
-                if self.keep:
-                    coming.finish(digest)
-                learned[number] = ManifestObject(info.name, size, info.etag, digest, tuple(leaves))
+    def _is_here(self, coming: Coming, number: int, leaf: bytes) -> bool:
+        return self.keys.leaf_of(coming.read(number)) == leaf
 
-        for at in range(len(leaves)):
-            yield lambda at=at: block(at)
+    def _count(self, coming: Coming, number: int, digest: str) -> None:
+        """One block more is here."""
+        self.progress(coming.place(range(number, number + 1))[1])
+        if coming.done():
+            coming.finish(digest)
+        self._check_going()
+
+    def _learning(self, one: _Learning, run: int, learned: Callable[[ManifestObject], None]) -> Iterator[Task]:
+        info, coming = one.info, one.coming
+
+        def learn(numbers: range) -> None:
+            start, length = coming.place(numbers)
+            pieces = self.store.stream(info.name, start=start, length=length, etag=info.etag)
+            with coming.arriving(pieces) as arriving:
+                for number in numbers:
+                    leaf = one.leaves[number] = arriving.next(number, self.keys.leaf_to_come())
+                    if not leaf:
+                        raise changed(info.name)
+                    self.progress(coming.place(range(number, number + 1))[1])
+                    if coming.done():
+                        digest = self.keys.root_of(info.size_bytes, one.leaves)
+                        coming.finish(digest)
+                        learned(ManifestObject(info.name, info.size_bytes, info.etag, digest, tuple(one.leaves)))
+                    self._check_going()
+
+        for numbers in coming.runs(run):
+            yield lambda numbers=numbers: learn(numbers)
 
     def _learn_small(self, info: ObjectInfo) -> ManifestObject:
         data = self.store.read(info.name, 0, info.size_bytes, etag=info.etag)
@@ -163,25 +190,34 @@ class Fetching:
         return ManifestObject(info.name, info.size_bytes, info.etag, digest)
 
     def _read(self, source: _Source, start: int, length: int) -> Buffer:
-        """A range of the object that was listed, or of one that claims to be the same under another ETag.
-
-        A file that was copied back or touched, and a bucket that was restored, hold the same bytes; digests say so.
-        """
         tried = source.etag
         try:
             return self.store.read(source.wanted.name, start, length, etag=tried)
         except ObjectChangedError:
-            now = self.store.describe(source.wanted.name)
-            if now.size_bytes != source.wanted.size_bytes or now.etag == tried:
-                raise
-            source.etag = now.etag
+            source.look_again(tried)
             return self.store.read(source.wanted.name, start, length, etag=source.etag)
+
+    def _stream(self, source: _Source, start: int, length: int) -> Iterator[Buffer]:
+        tried, begun = source.etag, False
+        try:
+            for piece in self.store.stream(source.wanted.name, start=start, length=length, etag=tried):
+                begun = True
+                yield piece
+        except ObjectChangedError:
+            if begun:
+                raise
+            source.look_again(tried)
+            yield from self.store.stream(source.wanted.name, start=start, length=length, etag=source.etag)
+
+    def _check_going(self) -> None:
+        if self._ending.is_set() or self.stop():
+            raise StoppedError("staging was stopped")
 
     # -- many of them --------------------------------------------------------------------------------------------------
 
     def _work(self, tasks: Iterator[Task]) -> None:
         """Do all tasks, several at once; the first failure ends the others, and is raised."""
-        line = _Line(tasks, self.stop)
+        line = _Line(tasks, self.stop, self._ending)
         threads = [threading.Thread(target=line.work, name=f"stage-{n}", daemon=True) for n in range(self.workers)]
         for thread in threads:
             thread.start()
@@ -202,51 +238,27 @@ class _Source:
     def __post_init__(self) -> None:
         self.etag = self.wanted.etag
 
+    def look_again(self, tried: str) -> None:
+        """It has another ETag than the one that was tried, and may hold the same bytes all the same: digests say so.
 
-class _Coming:
-    """A large object's file while its blocks arrive, in any order. Opened for each of them: they are large."""
+        A file that was copied back or touched does, and a bucket that was restored.
 
-    def __init__(self, objects: Objects, token: str, size_bytes: int) -> None:
-        self._objects, self._size = objects, size_bytes
-        self._path = objects.partial / token
-        self._lock = threading.Lock()
-        self._left = blocks_of(size_bytes)
-        self.resumed = self._path.exists()
-        """Some of it may be here already."""
+        Raises:
+            ObjectChangedError: it can't: it has another size; or it has the ETag under which it was asked for.
+            ObjectMissingError, StoreError: it is gone, or can't be asked for.
+        """
+        now = self.store.describe(self.wanted.name)
+        if now.size_bytes != self.wanted.size_bytes or now.etag == tried:
+            raise changed(self.wanted.name)
+        self.etag = now.etag
 
-    def place(self, number: int) -> tuple[int, int]:
-        start = number * BLOCK_BYTES
-        return start, min(BLOCK_BYTES, self._size - start)
 
-    def read(self, start: int, length: int) -> bytes:
-        with self._opened() as file:
-            return os.pread(file, length, start)
+class _Learning:
+    """A large object that nobody has seen before, on its way."""
 
-    def write(self, data: Buffer, start: int) -> None:
-        with self._opened() as file:
-            write_all(file, data, start)
-
-    def done(self) -> bool:
-        """One block more is here; was it the last?"""
-        with self._lock:
-            self._left -= 1
-            return not self._left
-
-    def finish(self, digest: str) -> None:
-        with self._opened() as file:
-            os.ftruncate(file, self._size)
-        if self._objects.links(digest, self._size):
-            self._path.unlink()
-        else:
-            self._objects.adopt(self._path, digest)
-
-    @contextmanager
-    def _opened(self) -> Iterator[int]:
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            yield file
-        finally:
-            os.close(file)
+    def __init__(self, info: ObjectInfo, coming: Coming) -> None:
+        self.info, self.coming = info, coming
+        self.leaves = [b""] * blocks_of(info.size_bytes)
 
 
 @dataclass
@@ -255,6 +267,7 @@ class _Line:
 
     tasks: Iterator[Task]
     stop: Callable[[], bool]
+    ending: threading.Event
     failures: list[BaseException] = field(default_factory=list[BaseException])
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -264,6 +277,7 @@ class _Line:
                 task()
             except BaseException as exc:  # noqa: BLE001 - raised again where the work was asked for
                 self.failures.append(exc)
+                self.ending.set()
 
     def _next(self) -> Task | None:
         with self._lock, suppress(StopIteration):

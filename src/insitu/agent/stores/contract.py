@@ -104,8 +104,11 @@ class ObjectStore(Protocol):
         """
         ...
 
-    def stream(self, name: str, *, start: int = 0, etag: str = "") -> Iterator[Buffer]:
-        """The object from `start` to its end, in pieces of about a megabyte or more.
+    def stream(self, name: str, *, start: int = 0, length: int | None = None, etag: str = "") -> Iterator[Buffer]:
+        """The object from `start` on, in pieces of half a megabyte or more: `length` bytes, or to its end.
+
+        One request, however long: each costs a store some milliseconds. Fewer bytes than `length` come when the object
+        ends earlier.
 
         Raises:
             As `read` does, also between two pieces.

@@ -85,14 +85,16 @@ class FolderStore:
             raise meaning.changed(name)
         return data
 
-    def stream(self, name: str, *, start: int = 0, etag: str = "") -> Iterator[Buffer]:
+    def stream(self, name: str, *, start: int = 0, length: int | None = None, etag: str = "") -> Iterator[Buffer]:
         with _named(name), self._path(name).open("rb", buffering=0) as file:
             before = _info(name, os.fstat(file.fileno()))
             if etag and before.etag != etag:
                 raise meaning.changed(name)
             file.seek(start)
-            while data := file.read(_PIECE):
+            left = before.size_bytes if length is None else length
+            while left > 0 and (data := file.read(min(_PIECE, left))):
                 yield data
+                left -= len(data)
             if _info(name, os.fstat(file.fileno())).etag != before.etag:
                 raise meaning.changed(name)
 

@@ -77,11 +77,14 @@ class AzureSdkStore:
             raise changed(name)
         return data
 
-    def stream(self, name: str, *, start: int = 0, etag: str = "") -> Iterator[Buffer]:
+    def stream(self, name: str, *, start: int = 0, length: int | None = None, etag: str = "") -> Iterator[Buffer]:
+        if length == 0:
+            return
         with self._asked("read", name):
             if start and self._blob(name).get_blob_properties().size <= start:
                 return
-            yield from self._blob(name).download_blob(start or None, max_concurrency=1, **_only(etag)).chunks()
+            offset = start or (None if length is None else 0)  # a length wants an offset
+            yield from self._blob(name).download_blob(offset, length, max_concurrency=1, **_only(etag)).chunks()
 
     def write(self, name: str, source: Path, *, progress: Progress = told_nobody) -> ObjectInfo:
         told = 0

@@ -26,7 +26,7 @@ from insitu.agent.stores.credentials import Credentials
 from insitu.agent.stores.meaning import Asked, Refusal, changed, error_of
 
 _PAGE = 1000
-_PIECE = 1 << 20
+_PIECE = 512 << 10  # what is passed on at once should fit into a processor's second cache
 _PART = 8 << 20
 # No limit on a whole answer (a stream may take hours), but on silence in it.
 _CLIENT = {"timeout": "24h", "connect_timeout": "10s", "read_timeout": "60s"}
@@ -78,8 +78,11 @@ class ObstoreStore:
             raise changed(name)
         return data
 
-    def stream(self, name: str, *, start: int = 0, etag: str = "") -> Iterator[Buffer]:
-        options: dict[str, Any] = {**({"range": {"offset": start}} if start else {}), **_only(etag)}
+    def stream(self, name: str, *, start: int = 0, length: int | None = None, etag: str = "") -> Iterator[Buffer]:
+        if length == 0:
+            return
+        part: Any = (start, start + length) if length is not None else {"offset": start}
+        options: dict[str, Any] = {**({"range": part} if start or length else {}), **_only(etag)}
         with self._asked("read", name):
             yield from obstore.get(self._store, name, options=cast("Any", options)).stream(min_chunk_size=_PIECE)
 

@@ -41,7 +41,7 @@ async def read_document(request: Request, *, max_bytes: int) -> bytes:
                 )
             parts.append(part)
     except ClientDisconnect as exc:
-        raise _broken_off() from exc
+        raise broken_off() from exc
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
@@ -75,10 +75,10 @@ async def pieces(request: Request) -> AsyncIterator[list[bytes]]:
     except ClientDisconnect as exc:
         if size:
             yield parts
-        raise _broken_off() from exc
+        raise broken_off() from exc
     if size:
         yield parts
 
 
-def _broken_off() -> InvalidInputError:
+def broken_off() -> InvalidInputError:
     return InvalidInputError("the request broke off", code="broken-off", hint="send it again from where it stopped")

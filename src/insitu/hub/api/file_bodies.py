@@ -3,7 +3,7 @@
 A framework's own way moves 64 KiB at a time, each with a thread's way there and
 back: a fifth of what loopback carries. Here it is a mebibyte at a time, read while
 the one before is on its way, and never more than two of them in memory for each
-transfer.
+transfer. Without TLS a large file goes past all that (`bulk_connection`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
@@ -20,9 +21,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from insitu.hub.api.bodies import pieces
+from insitu.hub.api.bodies import broken_off, pieces
+from insitu.hub.bulk_connection import BrokenOffError, bulk_of
 
 _READ = 1 << 20  # bytes
+_WORTH_A_THREAD = 1 << 20  # bytes
 _ONE_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
 
@@ -46,6 +49,9 @@ class FileBody(Response):
             begin, end = self._range(Headers(scope=scope), size)
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             if scope["method"] == "HEAD":
+                await send({"type": "http.response.body", "body": b""})
+            elif (bulk := bulk_of(scope)) is not None and end - begin >= _WORTH_A_THREAD:
+                await bulk.send(file, begin, end)
                 await send({"type": "http.response.body", "body": b""})
             else:
                 await _send_file(file, begin, end, receive, send)
@@ -103,14 +109,22 @@ def _read(file: int, begin: int, end: int) -> asyncio.Future[bytes]:
     return asyncio.ensure_future(run_in_threadpool(os.pread, file, min(_READ, end - begin), begin))
 
 
-async def take_body(request: Request, write: Callable[[bytes], object]) -> None:
-    """A body, handed on in large pieces in a thread while the next one arrives.
+async def take_body(request: Request, write: Callable[[Any], object]) -> None:
+    """A body, handed on in large pieces in a thread, or while the next one arrives.
 
-    What came before it broke off has been handed on by then.
+    What came before it broke off has been handed on by then. A piece is bytes, or memory that is written over as
+    `running_digest` says.
 
     Raises:
         InvalidInputError: it broke off. Whatever `write` raises.
     """
+    length = request.headers.get("content-length", "")
+    if (bulk := bulk_of(request.scope)) is not None and length.isdecimal() and int(length) >= _WORTH_A_THREAD:
+        try:
+            await bulk.take(int(length), write)
+        except BrokenOffError as exc:
+            raise broken_off() from exc
+        return
     writing: asyncio.Future[None] | None = None
     try:
         async for parts in pieces(request):
@@ -122,6 +136,6 @@ async def take_body(request: Request, write: Callable[[bytes], object]) -> None:
             await writing
 
 
-def _write(write: Callable[[bytes], object], parts: list[bytes]) -> None:
+def _write(write: Callable[[Any], object], parts: list[bytes]) -> None:
     for part in parts:
         write(part)
