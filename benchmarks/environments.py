@@ -53,6 +53,8 @@ def measure(scene: Scene) -> Iterator[Row]:
     yield Row(figure, "ms", milliseconds(new), "uv pip install, compiled", milliseconds(installed), Goal(at_most=1.2))
     again, copied = in_turns(rounds, site.new, lambda: _uv_warm(scene, compile_bytecode=False), warm_up=False)
     yield Row(figure, "ms", milliseconds(again), "uv pip install, not compiled", milliseconds(copied))
+    texts = [site.texts() for _ in range(rounds)]
+    yield Row("… what its packages say, for the gate, before its first job", "ms", milliseconds(texts))
     yield from _cold(scene, chosen, site.store)
 
 
@@ -102,6 +104,13 @@ class _WarmSite:
         shutil.rmtree(self._cache / "environments", ignore_errors=True)
         environments = Environments(self._cache, self._scene.base, offline=True)
         return seconds(lambda: environments.made(digest_of(self._lock), self._put_lock))
+
+    def texts(self) -> float:
+        """The environment anew, and then what its code says, which is looked for once."""
+        shutil.rmtree(self._cache / "environments", ignore_errors=True)
+        environments = Environments(self._cache, self._scene.base, offline=True)
+        tree = environments.ready(digest_of(self._lock), self._put_lock)
+        return seconds(lambda: environments.texts(tree))
 
     def _put_lock(self, _: Digest, place: Path) -> None:
         place.write_bytes(self._lock)
