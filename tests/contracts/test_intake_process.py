@@ -397,6 +397,20 @@ def test_an_artifact_is_streamed_in_and_out(job):
     assert (job.folder / "artifacts" / "runs" / RUN / "sub folder" / "weights.bin").read_bytes() == data
 
 
+@pytest.mark.parametrize("size", [0, 1, 1_000, 300_000])
+def test_an_artifact_is_one_answer_however_soon_it_is_gone(job, size):
+    """A short file is sent whole before its call's handling ends: nothing may follow it that the next call would read."""
+    path = f"/api/2.0/mlflow-artifacts/artifacts/1/{RUN}/artifacts/notes.txt"
+    with contextlib.closing(job.http()) as connection:
+        connection.request("PUT", path, b"x" * size)
+        assert connection.getresponse().read() == b"{}"
+        for _ in range(3):
+            connection.request("GET", path)
+            assert connection.getresponse().read() == b"x" * size
+            connection.request("GET", "/health")
+            assert connection.getresponse().read() == b"OK"
+
+
 def test_an_artifact_over_the_bound_is_refused_in_words_and_not_by_a_broken_connection(start):
     job = start(limits={"artifact_bytes_total": 100})
     with contextlib.closing(job.http()) as connection:

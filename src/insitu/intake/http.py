@@ -35,6 +35,8 @@ _CHUNK_BYTES = 256 << 10
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 _HEAD = b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncontent-length: %d\r\n\r\n"
 _DONE_BYTES = _HEAD % (200, b"OK", b"application/json", len(DONE.body)) + DONE.body
+_WRITTEN = Response(0, b"")
+"""Somebody else writes this answer, or has: a short file may be gone before we are back here."""
 _READ_HEADERS = frozenset({b"range", b"if-range", b"if-match"})
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -232,7 +234,7 @@ class JobConnection(asyncio.Protocol):
         response = self._shared.answer(self._respond)
         if response is None:
             self.cut()
-        elif self._download is None and self._fed is None:
+        elif response is not _WRITTEN:
             self._write(response)
             self._end_if_asked()
         self._shared.settle()
@@ -252,7 +254,7 @@ class JobConnection(asyncio.Protocol):
         method, target = self._parser.get_method().decode("ascii", "replace"), self._target()
         if method == "GET" and is_artifact(target):
             self._start_download(*self._shared.api.artifacts.open(artifact_address(target)))
-            return DONE
+            return _WRITTEN
         if target.startswith(INPUTS):
             return self._read_input(method, target)
         return self._shared.api.handle(method, target, b"".join(self._body))
@@ -261,7 +263,7 @@ class JobConnection(asyncio.Protocol):
         answer = self._shared.inputs.answer(method, target, self._headers)
         if isinstance(answer, Ask):
             self._start_feed(answer)
-            return DONE
+            return _WRITTEN
         if isinstance(answer, Head):
             return Response(0, answer.text.encode())
         return answer
