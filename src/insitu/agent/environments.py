@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from insitu.agent.installed_texts import texts_of
+from insitu.agent.installed_texts import known_texts, texts_of
 from insitu.agent.wheels import WheelsOfHub
 from insitu.domain.digests import Digest, digest_of_file
 from insitu.domain.errors import IntegrityError, InvalidInputError, NotFoundError
@@ -86,6 +86,9 @@ class Environments:
 
     def texts(self, tree: Path) -> Path | None:
         """What the packages of a tree may print (`gate/channels/installed_texts.py`); None if nobody could find out."""
+        known = known_texts(tree)  # asked first: whoever has them need not wait for another environment's
+        if known.exists():
+            return known
         with self._reading:
             return texts_of(tree)
 

@@ -21,9 +21,14 @@ _MAKER = [sys.executable, "-P", "-m", "insitu.gate.channels.installed_code"]
 _LONGEST_S = 120
 
 
+def known_texts(tree: Path) -> Path:
+    """Where the texts of the environment whose tree this is lie once they were made."""
+    return tree.parent.with_name(f"{tree.parent.name}.texts-{TEXTS_VERSION}")
+
+
 def texts_of(tree: Path) -> Path | None:
     """The file with the texts of the environment whose tree this is; None if it can't be made."""
-    known = tree.parent.with_name(f"{tree.parent.name}.texts-{TEXTS_VERSION}")
+    known = known_texts(tree)
     if known.exists():
         return known
     packages = next(tree.glob("lib/python3.*/site-packages"), None)

@@ -209,6 +209,39 @@ def config_of(manifest: dict[str, Any]) -> Descriptor:
     return descriptor_from_oci(manifest.get("config") or {}, what="the image's config")
 
 
+def unpack_layers(layout: OciLayout, digest: Digest, rootfs: Path, *, max_bytes: int) -> None:
+    """Apply every layer of an image to the empty folder `rootfs`, lowest first.
+
+    Raises:
+        InvalidInputError: the config speaks of other layers, or they are larger than `max_bytes` together.
+        IntegrityError, DeniedError: as `unpack_layer` says.
+    """
+    manifest = layout.manifest(digest)
+    config = json.loads(layout.read(config_of(manifest).digest))
+    layers, diff_ids = layers_of(manifest), (config.get("rootfs") or {}).get("diff_ids") or []
+    if len(diff_ids) != len(layers):
+        raise InvalidInputError(f"the config of {digest} speaks of {len(diff_ids)} layers, not {len(layers)}")
+    room = max_bytes
+    for layer, diff_id in zip(layers, diff_ids, strict=True):
+        room -= unpack_layer(layout, layer, rootfs, diff_id=parse_digest(diff_id), max_bytes=room)
+
+
+def check_platform(image: BaseImage, platform: str) -> None:
+    """Raise unless an image is for that platform.
+
+    Raises:
+        InvalidInputError: it is for another one.
+    """
+    if image.platform != platform:
+        raise InvalidInputError(
+            "the image is for another platform",
+            code="image-platform",
+            measure=image.platform,
+            limit=platform,
+            hint="name an image, or an index of several, that has one for the site's platform",
+        )
+
+
 def choose_platform(index: dict[str, Any], platform: str) -> Descriptor:
     """The manifest for `platform` in an index of several.
 
@@ -263,19 +296,12 @@ def unpack_base(
     if found is not None:
         return found
     base = describe_base(layout, digest)
-    manifest = layout.manifest(digest)
-    diff_ids = json.loads(layout.read(config_of(manifest).digest)).get("rootfs", {}).get("diff_ids", [])
-    layers = layers_of(manifest)
-    if len(diff_ids) != len(layers):
-        raise InvalidInputError(f"the config of {digest} speaks of {len(diff_ids)} layers, not {len(layers)}")
     bases_dir.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".work-", dir=bases_dir))
     try:
         rootfs = work / "rootfs"
         rootfs.mkdir(mode=0o755)
-        room = max_bytes
-        for layer, diff_id in zip(layers, diff_ids, strict=True):
-            room -= unpack_layer(layout, layer, rootfs, diff_id=parse_digest(diff_id), max_bytes=room)
+        unpack_layers(layout, digest, rootfs, max_bytes=max_bytes)
         for name in MOUNT_POINTS:
             resolve_inside(rootfs, name).mkdir(parents=True, exist_ok=True)
         _publish(work, place, base)

@@ -25,9 +25,9 @@ from typing import Any
 
 from insitu.domain.digests import Digest, parse_digest
 from insitu.domain.errors import DeniedError, InvalidInputError
-from insitu.images.base import config_of, describe_base, layers_of
+from insitu.images.base import check_platform, config_of, describe_base, unpack_layers
 from insitu.images.layout import OciLayout
-from insitu.images.unpack import resolve_inside, unpack_layer
+from insitu.images.unpack import resolve_inside
 
 MAX_UNPACKED_BYTES = 64 << 30
 USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -79,28 +79,14 @@ def unpack_image(
     found = find_image(digest, folder)
     if found is not None:
         return found
-    image = describe_base(layout, digest)
-    if image.platform != platform:
-        raise InvalidInputError(
-            "the image is for another platform than this site's",
-            code="image-platform",
-            measure=image.platform,
-            limit=platform,
-            hint="name an image that has one for each site's platform",
-        )
-    manifest = layout.manifest(digest)
-    config = json.loads(layout.read(config_of(manifest).digest))
-    layers, diff_ids = layers_of(manifest), (config.get("rootfs") or {}).get("diff_ids") or []
-    if len(diff_ids) != len(layers):
-        raise InvalidInputError(f"the config of {digest} speaks of {len(diff_ids)} layers, not {len(layers)}")
+    check_platform(describe_base(layout, digest), platform)
+    config = json.loads(layout.read(config_of(layout.manifest(digest)).digest))
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     work = Path(tempfile.mkdtemp(prefix=".work-", dir=folder))
     try:
         rootfs = work / "rootfs"
         rootfs.mkdir(mode=0o755)
-        room = max_bytes
-        for layer, diff_id in zip(layers, diff_ids, strict=True):
-            room -= unpack_layer(layout, layer, rootfs, diff_id=parse_digest(diff_id), max_bytes=room)
+        unpack_layers(layout, digest, rootfs, max_bytes=max_bytes)
         check_leaves_room(rootfs)
         env = _env_of(config)
         interpreter = find_python(rootfs, env.get("PATH", USUAL_PATH))

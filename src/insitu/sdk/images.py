@@ -15,7 +15,7 @@ from pathlib import Path
 
 from insitu.domain.digests import Digest, parse_digest
 from insitu.domain.errors import InvalidInputError
-from insitu.images.base import choose_platform, config_of, describe_base, layers_of
+from insitu.images.base import check_platform, choose_platform, config_of, describe_base, layers_of
 from insitu.images.layout import OciLayout
 from insitu.images.registry import RegistrySettings
 from insitu.wire.jobs import ImagePin
@@ -82,15 +82,7 @@ def _described(layout: OciLayout, digest: Digest, platform: str) -> TakenImage:
     if "manifests" in manifest:
         digest = choose_platform(manifest, platform).digest
         manifest = layout.manifest(digest)
-    image = describe_base(layout, digest)
-    if image.platform != platform:
-        raise InvalidInputError(
-            "the image is for another platform",
-            code="image-platform",
-            measure=image.platform,
-            limit=platform,
-            hint="name an image, or an index of several, that has one for the site's platform",
-        )
+    check_platform(describe_base(layout, digest), platform)
     parts = [config_of(manifest).digest, *(layer.digest for layer in layers_of(manifest))]
     for part in parts:
         layout.size_of(part)
