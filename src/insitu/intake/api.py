@@ -6,7 +6,7 @@ from and to `artifacts.py`, and asks `is_artifact` first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from insitu.intake.artifacts import PREFIX, ArtifactStore
@@ -22,18 +22,32 @@ _SERVER_INFO: JsonObject = {"store_type": "FileStore", "workspaces_enabled": Fal
 
 
 class Api:
-    """Finds the handler of a call, and turns refusals into MLflow's errors."""
+    """Finds the handler of a call, and turns refusals into MLflow's errors.
 
-    def __init__(self, tracking: Tracking, models: Models, artifacts: ArtifactStore, decided: Decided) -> None:
+    Args:
+        hear: takes in what the script printed before it made a call; asked first.
+    """
+
+    def __init__(
+        self,
+        tracking: Tracking,
+        models: Models,
+        artifacts: ArtifactStore,
+        decided: Decided,
+        *,
+        hear: Callable[[], None],
+    ) -> None:
         self._handlers: Mapping[tuple[str, str], Handler] = {**tracking.handlers(), **models.handlers()}
         self._models = models
         self._decided = decided
+        self._hear = hear
         self.artifacts = artifacts
         self.calls = 0
 
     def handle(self, method: str, target: str, body: bytes) -> Response:
         """Answer one call. What it logged is decided by `settle`, once the answer is on its way."""
         self.calls += 1
+        self._hear()
         try:
             return self._answer(method, target, body)
         except CallRefused as refusal:

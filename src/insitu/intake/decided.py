@@ -4,9 +4,11 @@
                 └──► stays ──────────► kept.jsonl, counted
 
 Nothing is an error for the script: what stays is kept, and the job goes on. So no
-answer to a call hangs on what is decided of its metrics, parameters and tags: they
-wait for `flush`, which comes after the answer, and the script computes meanwhile.
-Whatever is asked in between is asked after them.
+answer to a call hangs on what is decided of its metrics, parameters and tags, nor of
+lines: they wait for `flush`, which comes after the answer, and the script computes
+meanwhile. All is decided in the order in which it was said (`streams.py` has how that
+is known), and what is asked in between is asked after all that waits: an answer that
+hung on how fast we are would be another one on a busy machine.
 
 Times are ours and not the script's: a time that it could set is sixty-four bits
 that it could fill.
@@ -104,12 +106,14 @@ class Decided:
         self._catch_up()
         return not isinstance(self._ask(run, lambda: self.rules.name(text, self._clock())), Stays)
 
-    def lines(self, stream: Stream, texts: Sequence[str]) -> int:
-        """The next lines of a stream. Returns how many lines left because of them."""
-        return self._lines(stream, len(texts), lambda: self.rules.lines(stream, texts, self._clock()))
+    def lines(self, stream: Stream, texts: Sequence[str], tell: Callable[[int], None]) -> None:
+        """The next lines of a stream. `tell` hears how many left because of them, once it is decided."""
+        self._waiting.append(
+            lambda: tell(self._lines(stream, len(texts), lambda: self.rules.lines(stream, texts, self._clock())))
+        )
 
-    def stream_ended(self, stream: Stream) -> int:
-        return self._lines(stream, 0, lambda: self.rules.end(stream, self._clock()))
+    def stream_ended(self, stream: Stream, tell: Callable[[int], None]) -> None:
+        self._waiting.append(lambda: tell(self._lines(stream, 0, lambda: self.rules.end(stream, self._clock()))))
 
     def site_line(self, text: str) -> None:
         """A sentence of ours for the data scientist, in the job's log. Few of them: a script can provoke them."""
@@ -163,7 +167,6 @@ class Decided:
             return Stays("rule-failed")
 
     def _lines(self, stream: Stream, count: int, question: Callable[[], LinesLeave]) -> int:
-        self._catch_up()
         try:
             outcome = question()
         except Exception:  # noqa: BLE001 - as above

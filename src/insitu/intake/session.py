@@ -70,12 +70,18 @@ class Intake:
             folder, most_bytes=limits.artifact_bytes_total, most_files=limits.artifact_files, is_ours=self._is_ours
         )
         tracking = Tracking(self.runs, self.decided, experiment_name=request.experiment_name, clock=clock)
-        self.api = Api(tracking, self.models, self.artifacts, self.decided)
+        self.streams = JobStreams(
+            self.decided,
+            folder=folder / "logs",
+            most_bytes=limits.log_bytes,
+            reword=lambda text: in_words(text, self.runs),
+        )
+        self.api = Api(tracking, self.models, self.artifacts, self.decided, hear=self.streams.hear)
 
     def _is_ours(self, owner: Owner, owner_id: str) -> bool:
         return owner_id in (self.runs if owner == "runs" else self.models)
 
-    def finish(self, reason: str, streams: dict[str, Any]) -> int:
+    def finish(self, reason: str) -> int:
         """Write the last events and the two documents; the last sequence number."""
         files = list(self.artifacts.walk())
         found = candidates(self.contract, self.runs, self.models, [path for path, _ in files])
@@ -85,11 +91,12 @@ class Intake:
         self.decided.tell_what_was_kept()
         self.decided.flush()
         _write_atomically(self.request.state_dir / "artifacts.json", document)
-        _write_atomically(self.request.state_dir / "summary.json", self._summary(reason, streams))
+        _write_atomically(self.request.state_dir / "summary.json", self._summary(reason))
         self.close()
         return self.events.seq
 
     def close(self) -> None:
+        self.streams.close()
         self.events.close()
         self.kept.close()
 
@@ -104,7 +111,7 @@ class Intake:
             "artifact_bytes": self.artifacts.size_bytes,
         }
 
-    def _summary(self, reason: str, streams: dict[str, Any]) -> dict[str, Any]:
+    def _summary(self, reason: str) -> dict[str, Any]:
         return {
             **self.status(),
             "last_seq": self.events.seq,
@@ -113,7 +120,7 @@ class Intake:
             "events": dict(self.events.counts),
             "kept": dict(self.kept.counts),
             "kept_by_rule": dict(self.kept.rules),
-            "streams": streams,
+            "streams": {name: vars(each) for name, each in self.streams.counts.items()},
             "artifact_files": self.artifacts.files,
             "runs": {run.local: run.run_id for run in self.runs if run.announced},
             "registered": {name: intent.model_id or intent.source for name, intent in self.models.intents.items()},
@@ -141,14 +148,6 @@ class _Serving:
         self._finish_asked: asyncio.Future[str] = loop.create_future()
         self._broken: asyncio.Future[str] = loop.create_future()
         self._intake = Intake(request, NothingLeaves(), clock=utc_now, on_growth=self._grown)
-        self._streams = JobStreams(
-            loop,
-            self._intake.decided,
-            folder=request.state_dir / "logs",
-            most_bytes=request.limits.log_bytes,
-            reword=lambda text: in_words(text, self._intake.runs),
-            give_up=self._give_up,
-        )
         self._connections = Connections(
             self._intake.api,
             inputs=Inputs(request.inputs, request.address),
@@ -159,7 +158,7 @@ class _Serving:
             note=_note_fault,
         )
         orders = Orders(
-            streams=self._streams.begin,
+            streams=self._intake.streams.begin,
             gate=self._take_gate,
             status=self._intake.status,
             finish=self._ask_to_finish,
@@ -183,11 +182,11 @@ class _Serving:
         self._is_open = True  # whoever brings a door from now on has it opened
         for door in tuple(self._doors):
             await self._open(door)
-        self._streams.go()
+        self._intake.streams.go(self._loop, self._give_up)
         self._look_for_folder()
         await asyncio.wait([self._finish_asked, self._broken], return_when=asyncio.FIRST_COMPLETED)
         if not self._broken.done():
-            await self._streams.wait_ended(STREAMS_END_S)
+            await self._intake.streams.wait_ended(STREAMS_END_S)
         for server in self._servers:
             server.close()
         for connection in tuple(self._connections.open):
@@ -220,8 +219,7 @@ class _Serving:
             _note_fault(self._broken.result())
             return 1
         try:
-            counts = {name: vars(each) for name, each in self._streams.counts.items()}
-            last_seq = self._intake.finish(self._finish_asked.result(), counts)
+            last_seq = self._intake.finish(self._finish_asked.result())
         except (UnavailableError, OSError) as exc:
             _note_fault(type(exc).__name__)
             return 1

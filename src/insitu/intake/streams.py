@@ -1,14 +1,23 @@
 """The job's standard output and error: read as they come, decided line by line, kept in full.
 
-The sandbox's keeper hands over the reading ends of both pipes. A line is an
-event before the next one is read. All that was written is kept at the site for
-the steward, up to a bound for each stream.
+The sandbox's keeper hands over the reading ends of both pipes. All that was
+written is kept at the site for the steward, up to a bound for each stream.
+
+Lines come by other ways than calls, and what a line may tell depends on what was
+said before it: a metric's value that has left may be printed for next to nothing.
+So before each call `hear` takes in all that the pipes hold. A script that waits
+for the answers of its calls, as MLflow's client does, has then been heard in the
+order in which it spoke, however late we come to read it. Between two calls nobody can
+tell which of both pipes was written to first.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import struct
+import termios
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,10 +66,17 @@ class JobStream:
     def fileno(self) -> int:
         return self._fd
 
-    def read_some(self) -> bool:
-        """Take in what is there, a chunk at most. False when the stream has ended."""
+    def read_all(self) -> None:
+        """Take in what was written until now; not what is being written meanwhile."""
+        (left,) = struct.unpack("i", fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4)))
+        while left > 0:
+            self.read_some(min(left, _CHUNK_BYTES))
+            left -= _CHUNK_BYTES
+
+    def read_some(self, most_bytes: int = _CHUNK_BYTES) -> bool:
+        """Take in what is there, so much at most. False when the stream has ended."""
         try:
-            chunk = os.read(self._fd, _CHUNK_BYTES)
+            chunk = os.read(self._fd, most_bytes)
         except BlockingIOError:
             return True
         except OSError:
@@ -72,19 +88,24 @@ class JobStream:
         return True
 
     def finish(self) -> None:
-        """No more is read: decide what was left of a line, and of a traceback."""
-        if self.counts.ended:
-            return
-        self.counts.ended = True
+        """No more is read: what was left of a line, and of a traceback, is to be decided."""
         self._decide(list(self._splitter.end()))
-        self.counts.released += self._decided.stream_ended(self.name)
-        os.close(self._fd)
-        self._file.close()
+        self._decided.stream_ended(self.name, self._note_released)
+        self.close()
+
+    def close(self) -> None:
+        if not self.counts.ended:
+            self.counts.ended = True
+            os.close(self._fd)
+            self._file.close()
 
     def _decide(self, lines: list[str]) -> None:
         if lines:
             self.counts.lines += len(lines)
-            self.counts.released += self._decided.lines(self.name, [self._reword(line) for line in lines])
+            self._decided.lines(self.name, [self._reword(line) for line in lines], self._note_released)
+
+    def _note_released(self, lines: int) -> None:
+        self.counts.released += lines
 
     def _keep(self, chunk: bytes) -> None:
         self.counts.size_bytes += len(chunk)
@@ -97,31 +118,20 @@ class JobStream:
 
 
 class JobStreams:
-    """Both pipes on the event loop.
+    """Both pipes, read before each call and, from `go` on, by the event loop.
 
     Args:
         reword: a line as people outside can read it; the site's own copy stays as it was written.
     """
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        decided: Decided,
-        *,
-        folder: Path,
-        most_bytes: int,
-        reword: Callable[[str], str],
-        give_up: Callable[[UnavailableError], None],
-    ) -> None:
-        self._loop = loop
+    def __init__(self, decided: Decided, *, folder: Path, most_bytes: int, reword: Callable[[str], str]) -> None:
         self._decided = decided
         self._folder = folder
         self._most_bytes = most_bytes
         self._reword = reword
-        self._give_up = give_up
         self._streams: list[JobStream] = []
         self._ended = asyncio.Event()
-        self._may_read = False
+        self._reading: _Reading | None = None
         folder.mkdir(mode=0o750)
 
     @property
@@ -137,15 +147,20 @@ class JobStreams:
                 name, fd, self._decided, folder=self._folder, most_bytes=self._most_bytes, reword=self._reword
             )
             self._streams.append(stream)
-        if self._may_read:
-            self.go()
+        if self._reading:
+            self._read_on(self._reading)
         return True
 
-    def go(self) -> None:
-        """Read from now on. Until then what the job writes waits in its pipes."""
-        self._may_read = True
+    def go(self, loop: asyncio.AbstractEventLoop, give_up: Callable[[UnavailableError], None]) -> None:
+        """Read from now on, whenever something is there. Until then what the job writes waits in its pipes."""
+        self._reading = _Reading(loop, give_up)
+        self._read_on(self._reading)
+
+    def hear(self) -> None:
+        """Take in what both pipes hold now: to be decided before anything that is said from now on."""
         for stream in self._streams:
-            self._loop.add_reader(stream.fileno(), self._read, stream)
+            if not stream.counts.ended:
+                stream.read_all()
 
     async def wait_ended(self, timeout_s: float) -> None:
         """Wait for both to end, at most so long; then take what is there and finish."""
@@ -153,22 +168,38 @@ class JobStreams:
             try:
                 await asyncio.wait_for(self._ended.wait(), timeout_s)
             except TimeoutError:  # somebody still holds a writing end
+                self.hear()
                 for stream in self._streams:
-                    if not stream.counts.ended:
-                        stream.read_some()
-                        self._finish(stream)
+                    self._finish(stream)
 
-    def _read(self, stream: JobStream) -> None:
+    def close(self) -> None:
+        for stream in self._streams:
+            stream.close()
+
+    def _read_on(self, reading: _Reading) -> None:
+        for stream in self._streams:
+            reading.loop.add_reader(stream.fileno(), self._read, stream, reading)
+
+    def _read(self, stream: JobStream, reading: _Reading) -> None:
         try:
             goes_on = stream.read_some()
             if not goes_on:
                 self._finish(stream)
             self._decided.flush()
         except UnavailableError as exc:
-            self._give_up(exc)
+            reading.give_up(exc)
 
     def _finish(self, stream: JobStream) -> None:
-        self._loop.remove_reader(stream.fileno())
+        if stream.counts.ended:
+            return
+        if self._reading:
+            self._reading.loop.remove_reader(stream.fileno())
         stream.finish()
         if all(each.counts.ended for each in self._streams):
             self._ended.set()
+
+
+@dataclass(frozen=True)
+class _Reading:
+    loop: asyncio.AbstractEventLoop
+    give_up: Callable[[UnavailableError], None]
