@@ -432,3 +432,17 @@ def test_a_tree_that_lies_about_its_counts_keeps_its_leaves_in_sight():
     tables = list(leaf_tables({"trees": [tree]}))
     assert [len(table) for table in tables] == [60]
     assert scan_bytes(npz(np.array(tables[0])), MEASURED).count >= 50
+
+
+@pytest.mark.parametrize("made", ["bfloat16", "float32", "whole", "zeros of both signs", "few"])
+def test_distinct_values_are_those_of_numpy_however_they_are_found(made):
+    drawn = np.random.default_rng(0).normal(size=10_000).astype(np.float32)
+    brain = (drawn.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+    values = {
+        "bfloat16": brain,
+        "float32": drawn,
+        "whole": np.rint(drawn * 50),
+        "zeros of both signs": np.where(drawn > 0, np.float32(-0.0), brain * (drawn < -1)),
+        "few": brain[:100],
+    }[made].astype(np.float64)
+    assert np.array_equal(row_maps._distinct(values), np.unique(values))

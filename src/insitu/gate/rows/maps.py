@@ -58,6 +58,9 @@ _FITTING_SHARE = 0.85
 _LEAST_ON_A_LINE = 3  # different values: through two there is always one
 _MAX_SEEDS = 64
 _FEW_VALUES = 1024
+_MOST_DISTINCT = 1.25  # times those of the dataset's column
+_TELLING = 2  # times as many values as may be distinct, to see that more are
+_WORTH_MARKING = 4096
 
 
 class SearchPurse:
@@ -170,7 +173,9 @@ def _all_whole(values: Floats) -> bool:
 
 
 def _seeds(table: KnownTable, candidate: Candidate, purse: SearchPurse, effort: Effort) -> Iterator[_Hypothesis]:
-    distinct = [np.unique(column[np.isfinite(column)]) for column in candidate.values.T]
+    if all(_has_more_than(_most_distinct(table), column) for column in candidate.values.T):
+        return  # none can be one of the dataset's: `_tries` would find that, after it has sorted them
+    distinct = [_distinct(column[np.isfinite(column)]) for column in candidate.values.T]
     alike = _alike(table)
     probed: dict[tuple[int, int, int], Probed] = {}
     lines: dict[tuple[object, ...], list[Line]] = {}  # of columns with the same values: codes, counts, pixels
@@ -184,6 +189,28 @@ def _seeds(table: KnownTable, candidate: Candidate, purse: SearchPurse, effort: 
             lines[key] = fitting_lines(probed[ends], table.columns[attempt.target], attempt.low, attempt.high)
         for scale, shift in lines[key]:
             yield _Hypothesis(attempt.source, attempt.target, scale, shift)
+
+
+def _most_distinct(table: KnownTable) -> int:
+    """More distinct values than so many, and a column is none of the dataset's."""
+    return int(_MOST_DISTINCT * max((len(column.distinct) for column in table.columns), default=0)) + 2
+
+
+def _has_more_than(most: int, column: Floats) -> bool:
+    """Whether the first values of the column are more distinct ones already: so many tell, where there is no end of them."""
+    return len(column) > most and len(_distinct(np.nan_to_num(column[: _TELLING * most], copy=True))) > most + 1
+
+
+def _distinct(values: Floats) -> Floats:
+    """As `np.unique`, of finite values. Numbers of eight bits are marked off, since there are at most 65,536 of them."""
+    with np.errstate(all="ignore"):
+        single = values.astype(np.float32)
+    patterns = single.view(np.uint32)
+    if len(values) < _WORTH_MARKING or np.any(patterns & 0xFFFF) or not np.array_equal(single, values):
+        return np.unique(values)
+    there = np.zeros(1 << 16, dtype=bool)
+    there[patterns >> 16] = True
+    return np.unique((np.flatnonzero(there).astype(np.uint32) << 16).view(np.float32).astype(np.float64))
 
 
 def _alike(table: KnownTable) -> list[int]:
@@ -207,7 +234,7 @@ def _tries(table: KnownTable, candidate: Candidate, distinct: list[Floats], purs
         left = budget
         for source, target in pairs:
             count, known = len(distinct[source]), len(table.columns[target].distinct)
-            if count > 1.25 * known + 2:
+            if count > _MOST_DISTINCT * known + 2:
                 continue  # more distinct values than the dataset's column has
             promised = not (deep or candidate.guessed) and _PROMISED_SHARE * count >= known
             for attempt in _deep(source, target, count, known) if deep else [_shallow(source, target, count, known)]:
