@@ -20,6 +20,7 @@ from insitu.gate.known.table import Floats
 
 _MAX_GROUP = 20_000  # arrays of one length taken as one table
 _FINEST_DECIMALS = 6
+_FEW = 256
 
 # How exactly a stored float repeats the value that it stands for: a share of itself (rounding to the format), and,
 # after scaling, a share of the column's largest value, since scaling subtracts numbers of similar size and rounds.
@@ -121,6 +122,8 @@ def _of_many(group: list[FoundNumbers], length: int, width: int) -> Iterator[Can
             parts.append(item.values.reshape(1, -1))
         else:
             parts.append(item.values if item.values.shape[1] == length else item.values.T)
+    if min(length, sum(map(len, parts))) > _widest(width):
+        return
     stacked = np.concatenate([part.astype(np.float64) for part in parts])
     narrow = [table for table in (stacked, stacked.T) if table.shape[1] <= _widest(width)]
     where = f"{group[0].where} and {len(group) - 1} more arrays of length {length}"
@@ -160,9 +163,14 @@ def _format_of(values: Floats) -> tuple[float, float]:
 def _decimal_step(values: Floats, largest: float) -> float:
     """The step between neighbours if all of `values` are decimals of few digits (rounded before storing)."""
     for decimals in range(_FINEST_DECIMALS + 1):
-        scaled = values * 10.0**decimals
         if largest * 10.0**decimals > 2.0**50:
             break
-        if np.max(np.abs(scaled - np.rint(scaled))) < 1e-6:
+        # A few tell of most columns that they are none.
+        if _are_decimals(values[:_FEW], decimals) and _are_decimals(values, decimals):
             return 10.0**-decimals
     return 0.0
+
+
+def _are_decimals(values: Floats, decimals: int) -> bool:
+    scaled = values * 10.0**decimals
+    return bool(np.max(np.abs(scaled - np.rint(scaled))) < 1e-6)

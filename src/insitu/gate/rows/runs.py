@@ -51,7 +51,7 @@ class KnownCells:
 
 def rows_in_stream(cells: KnownCells, stream: NDArray[np.generic], effort: Effort) -> Ints:
     """The dataset's rows of which a run stands in `stream`."""
-    if not cells.usable or len(stream) < cells.needed:
+    if not cells.usable or not len(cells.values) or len(stream) < cells.needed:
         return NO_ROWS
     found: list[Ints] = []
     for start in range(0, len(stream), _BLOCK):
@@ -86,7 +86,10 @@ def _hits(cells: KnownCells, stream: Floats) -> tuple[Ints, Ints]:
     with np.errstate(invalid="ignore"):
         slack = np.abs(stream) * _RELATIVE
         low = np.searchsorted(cells.values, stream - slack, side="left")
-        high = np.searchsorted(cells.values, stream + slack, side="right")
+        high, most = low.copy(), stream + slack
+        # Where the next cell is too large none fits: most numbers, for which the second search would find the same place.
+        fit = np.flatnonzero((low < len(cells.values)) & (cells.values.take(low, mode="clip") <= most))
+        high[fit] = np.searchsorted(cells.values, most[fit], side="right")
         trivial = (np.abs(stream) <= _TRIVIAL) & (stream == np.rint(stream))
     counts = np.where(np.isfinite(stream) & ~trivial & (high - low <= _COMMON), np.maximum(high - low, 0), 0)
     places = np.repeat(np.arange(len(stream)), counts)
