@@ -32,6 +32,7 @@ LARGE = 2_000_000
 _LEVELS = np.float32(37.26)
 _LEAST_DIFFERENT = 7  # of the sixteen: steps, counts and flags have fewer
 _CHUNK = 1 << 12
+_DENSE = 2  # runs so close to each other have the smallest value in common
 
 
 def runs_of(key: HashKey, values: NDArray[Any], step: int) -> Iterator[tuple[int, Words]]:
@@ -49,8 +50,12 @@ def _levels(values: NDArray[Any], step: int) -> Bytes:
         part = np.asarray(values, dtype=np.float64)
         # The values of a run below each other: what is done to all runs is then done to what lies side by side.
         runs = np.array(np.lib.stride_tricks.sliding_window_view(part, RUN_VALUES)[::step].T, order="C")
-        low = runs.min(axis=0)
-        extent = runs.max(axis=0) - low
+        if step <= _DENSE:
+            low = _over_runs(np.minimum, part)[::step]
+            extent = _over_runs(np.maximum, part)[::step] - low
+        else:
+            low = runs.min(axis=0)
+            extent = runs.max(axis=0) - low
         runs -= low
         runs /= extent
         shares: NDArray[np.float32] = runs.astype(np.float32)
@@ -60,6 +65,15 @@ def _levels(values: NDArray[Any], step: int) -> Bytes:
         np.abs(turned.astype(np.float32) - shares, out=shares)  # 1 - share where it is turned
         shares *= _LEVELS
         return np.ascontiguousarray(np.rint(shares, out=shares).astype(np.uint8).T)
+
+
+def _over_runs(smaller: np.ufunc, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The smallest (or largest) value of each run: of two, of four, of eight, of sixteen, each from those before."""
+    size = 1
+    while size < RUN_VALUES:
+        values = smaller(values[:-size], values[size:])
+        size *= 2
+    return values
 
 
 def telling(values: NDArray[Any]) -> bool:

@@ -202,6 +202,8 @@ def bits_in_turn(arrays: Sequence[Numbers]) -> Bits:
     """The first value of each, then the second of each; those that have ended are passed over."""
     bits = bits_of(arrays)
     sizes = [array.size for array in arrays]
+    if len(set(sizes)) == 1:
+        return bits.reshape(len(sizes), -1).T.reshape(-1)
     number = np.concatenate([np.arange(size) for size in sizes])
     return bits[np.argsort(number, kind="stable")]
 

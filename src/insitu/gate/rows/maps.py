@@ -168,6 +168,10 @@ def affine_maps(
 
 
 def _all_whole(values: Floats) -> bool:
+    return all(_are_whole(some) for some in (values[:_FEW_VALUES], values))
+
+
+def _are_whole(values: Floats) -> bool:
     finite = values[np.isfinite(values)]
     return bool(np.all(finite == np.rint(finite)))
 
