@@ -1,5 +1,7 @@
 """Content-addressed files: whole, right and on disk, or not there."""
 
+import os
+
 import pytest
 
 from insitu.domain.digests import digest_of
@@ -49,6 +51,21 @@ def test_an_upload_that_breaks_off_is_not_kept(blobs, tmp_path):
     with blobs.incoming(DIGEST) as incoming:
         incoming.write(DATA[:5])
     assert everything_under(tmp_path) == []
+
+
+def test_what_comes_goes_to_the_disk_once_and_in_order_while_more_is_coming(tmp_path, monkeypatch):
+    sent = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _file, at, length, _advice: sent.append((at, length)))
+    blobs, mib = Blobs(tmp_path / "blobs", tmp_path / "uploads", max_bytes=64 << 20), 1 << 20
+    data = bytes(19 * mib)
+    with blobs.piece("leeds", digest_of(data), offset=0, length=len(data)) as piece:
+        for at in range(0, len(data), 3 * mib):
+            piece.write(data[at : at + 3 * mib])
+        piece.finish()
+    assert sent == [(0, 9 * mib), (9 * mib, 9 * mib)]
+    sent.clear()
+    put(blobs, bytes(17 * mib))
+    assert sent == [(0, 17 * mib)]
 
 
 def test_a_blob_that_is_too_large_is_refused_before_it_is_whole(blobs):
