@@ -105,7 +105,8 @@ class _Blobs:
             container_name=name,
             endpoint=azurite.endpoint,
             account_key=azurite.key,
-            client_options={"allow_http": True, "timeout": "10m"},
+            # Azurite closes what was idle for five seconds, and this one tries nothing twice.
+            client_options={"allow_http": True, "timeout": "10m", "pool_idle_timeout": "2s"},
             retry_config={"max_retries": 0},
         )
         source = os.urandom(size_bytes)

@@ -108,11 +108,13 @@ def _blob_of(site: SpeakingSite, folder: Path, size_bytes: int) -> Digest:
 
 
 def _fresh_file(folder: Path, size_bytes: int) -> Path:
-    """Other bytes each time: the hub does not take what it has."""
+    """Other bytes each time: the hub does not take what it has. On the disk, so that no later fsync waits for them."""
     path = folder / "bytes"
     with path.open("wb") as file:
         for _ in range(size_bytes // _PIECE):
             file.write(os.urandom(_PIECE))
+        file.flush()
+        os.fsync(file.fileno())
     return path
 
 
