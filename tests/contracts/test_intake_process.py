@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 
 import pytest
@@ -14,7 +13,7 @@ import pytest
 from insitu.domain.errors import UnavailableError
 from insitu.gate.channels.code_words import CODE_WORDS, CodeWords, write_code_words
 from insitu.gate.known.data import build_index
-from insitu.intake.client import attach
+from insitu.intake.client import WaitingIntake, attach
 from tests.unit.intake.served_job import (
     ENVIRONMENT,
     RUN,
@@ -49,11 +48,9 @@ def job(start) -> ServedJob:
 
 
 def test_a_waiting_process_ends_when_the_agent_is_gone():
-    process = subprocess.Popen(
-        [sys.executable, "-m", "insitu.intake"], env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    out, _ = process.communicate(timeout=WAIT_S)
-    assert (process.returncode, out) == (0, b"")
+    waiting = WaitingIntake([sys.executable, "-m", "insitu.intake"], ENVIRONMENT)
+    waiting.let_go()
+    assert waiting.process.wait(timeout=WAIT_S) == 0
 
 
 def test_a_pool_hands_out_processes_that_were_waiting(tmp_path):
@@ -61,7 +58,7 @@ def test_a_pool_hands_out_processes_that_were_waiting(tmp_path):
     pool.fill()
     (waiting,) = pool._waiting
     handle = pool.start(a_request(tmp_path))
-    assert handle.pid == waiting.pid
+    assert handle.pid == waiting.process.pid
     handle.kill()
     pool.close()
 
@@ -70,8 +67,8 @@ def test_a_pool_replaces_a_waiting_process_that_died(tmp_path):
     pool = a_pool(1)
     pool.fill()
     (waiting,) = pool._waiting
-    waiting.kill()
-    waiting.wait()
+    waiting.process.kill()
+    waiting.process.wait()
     handle = pool.start(a_request(tmp_path))
     assert handle.alive()
     handle.kill()

@@ -39,7 +39,7 @@ from insitu.domain.outputs import Decision
 from insitu.gate.channels.code_words import CODE_WORDS, WORDS_VERSION, read_code, write_code_words
 from insitu.gate.channels.installed_texts import INSTALLED_TEXTS
 from insitu.gate.policy.values import SandboxRules
-from insitu.intake.client import EventReader, IntakeHandle, attach
+from insitu.intake.client import EventReader, IntakeHandle, StartingIntake, attach
 from insitu.sandbox.keeper import KeeperRequest
 from insitu.sandbox.keeper_pool import KeeperHandle
 from insitu.sandbox.spec import Reason, SandboxResult, SandboxSpec
@@ -132,15 +132,28 @@ def prepare(attempt: Attempt) -> Next:
         settings=site.sandbox_settings,
         streams_socket=attempt.workspace.control,
     )
-    # Sandbox and gate get ready beside each other and beside the disk, the one that takes longest first. Whatever goes
-    # wrong meanwhile ends both, and no code has run.
+    # Sandbox and gate get ready beside each other and beside the disk, the one that takes longest first.
     with site.keepers.starting(request) as keeper:
+        site.store.sync()  # from here on no crash makes the site forget that it has accepted this job
         _make_room_for_intake(attempt, texts)
         with site.intakes.starting(intake_request(attempt, data)) as intake:
-            site.store.sync()
-            attempt.intake = intake.ready()
             attempt.keeper = keeper.go()
+            attempt.intake = ready_or_ended(attempt.keeper, intake)
     return _runs(attempt)
+
+
+def ready_or_ended(keeper: KeeperHandle, intake: StartingIntake) -> IntakeHandle:
+    """The gate's process, which gets ready while the code starts: until then what the code says waits in its pipes.
+
+    Raises:
+        UnavailableError: it did not get ready. The sandbox has ended: nobody would judge what it says.
+    """
+    try:
+        return intake.ready()
+    except UnavailableError:
+        keeper.stop()
+        keeper.wait()
+        raise
 
 
 def _ready_spec(attempt: Attempt, root: JobRoot, data: list[tuple[str, DatasetVersion]]) -> SandboxSpec:

@@ -103,7 +103,10 @@ class Workspace:
         self._make(self.intake, gate_uid)
         self._make(self.gate, gate_uid)
         self.gate.chmod(0o711)
-        self._make(self.control.parent, gate_uid)
+        self.control.parent.mkdir(exist_ok=True)
+        self.control.parent.chmod(
+            0o711
+        )  # the socket in it is the agent's; the gate's process looks whether it is there
         self.keeper.mkdir(exist_ok=True, mode=0o700)
 
     def make_feed(self, *, gate_gid: int) -> None:

@@ -12,11 +12,12 @@ import asyncio
 import contextlib
 import gc
 import os
+import socket
 import sys
 from pathlib import Path
-from typing import BinaryIO
 
-from insitu.domain.errors import InsituError
+from insitu.domain.errors import InsituError, InvalidInputError
+from insitu.intake.doors import Lines
 from insitu.intake.gated import gate_rules, warm_up
 from insitu.intake.request import MAX_REQUEST_BYTES, IntakeRequest, WarmUp, read_request
 from insitu.intake.session import serve
@@ -30,17 +31,20 @@ def main() -> int:
         runner.run(asyncio.to_thread(warm_up, WarmUp()))
         gc.collect()
         gc.freeze()  # what was imported is not looked through again while a job runs
-        request = _wait_for_request(sys.stdin.buffer)
+        lines = Lines(socket.socket(fileno=os.dup(sys.stdin.fileno())), most_bytes=MAX_REQUEST_BYTES)
+        request = _wait_for_request(lines)
         if request is None:
             return 0
+        if len(lines.sockets) != 1:
+            raise InvalidInputError("with the request comes one socket, for control", code="bad-request")
         _write_faults_to(request.state_dir / "intake.log")
         make_rules = gate_rules(request)
-        return runner.run(serve(request, make_rules, ready=_say_ready))
+        return runner.run(serve(request, make_rules, control=lines.sockets[0], ready=_say_ready))
 
 
-def _wait_for_request(lines: BinaryIO) -> IntakeRequest | None:
+def _wait_for_request(lines: Lines) -> IntakeRequest | None:
     """The request; before it there may be lines that say what to read ahead. None: the agent has gone."""
-    while line := lines.readline(MAX_REQUEST_BYTES):
+    while line := lines.next():
         if line.startswith(b'{"warm_up"'):
             warm_up(WarmUp.model_validate_json(line.split(b":", 1)[1].rstrip()[:-1]))
             continue

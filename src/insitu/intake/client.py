@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from insitu.domain.errors import UnavailableError
+from insitu.intake.doors import listen
 
 _READY_S = 20.0  # a process just started on a busy machine has to import first
 _REFILL_AFTER_S = 0.5  # so that making the next one does not compete with the job that took the last one
@@ -225,8 +226,36 @@ def attach(control: Path) -> IntakeHandle:
     return handle
 
 
+class WaitingIntake:
+    """A process that waits for its request."""
+
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
+        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            self.process = subprocess.Popen(
+                list(argv),
+                env=dict(env),
+                stdin=theirs.fileno(),
+                stdout=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C at the agent's terminal is for the agent
+            )
+
+    def tell(self, message: Mapping[str, Any], given: socket.socket | None = None) -> None:
+        """Send one line, and a socket with it. A process that died is not noticed here."""
+        line = json.dumps(message).encode() + b"\n"
+        with contextlib.suppress(OSError):
+            sent = socket.send_fds(self._orders, [line], [given.fileno()] if given else [])
+            self._orders.sendall(line[sent:])
+
+    def let_go(self) -> None:
+        """It hears no more: while it waits, it ends; with a job, it goes on."""
+        self._orders.close()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
 class StartingIntake:
-    """A process that has its request and gets ready."""
+    """A process that has its request and gets ready. Its control socket takes connections already, and lets them wait."""
 
     def __init__(self, process: subprocess.Popen[bytes], control: Path) -> None:
         self._process = process
@@ -234,7 +263,7 @@ class StartingIntake:
         self._is_ready = False
 
     def ready(self, *, timeout_s: float = _READY_S) -> IntakeHandle:
-        """Return when it takes connections.
+        """Return when it answers.
 
         Raises:
             UnavailableError: it did not get ready: the request is not one, or a folder or socket can't be made.
@@ -255,7 +284,6 @@ class StartingIntake:
         if not self._is_ready:
             self._process.kill()
             self._process.wait()
-        _close_pipes(self._process)
 
 
 class IntakePool:
@@ -275,7 +303,7 @@ class IntakePool:
         self._argv = argv
         self._env = dict(env)
         self._policy = policy
-        self._waiting: deque[subprocess.Popen[bytes]] = deque()
+        self._waiting: deque[WaitingIntake] = deque()
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
         self._closed = False
@@ -290,11 +318,11 @@ class IntakePool:
         """Those who wait read this policy ahead: reading it takes as long as all else between request and ready."""
         with self._lock:
             self._policy = policy
-            for process in self._waiting:
-                self._send_policy(process)
+            for waiting in self._waiting:
+                self._send_policy(waiting)
 
     def start(self, request: Mapping[str, Any], *, timeout_s: float = _READY_S) -> IntakeHandle:
-        """Give the request to a waiting process (or a new one), and return when it takes connections.
+        """Give the request to a waiting process (or a new one), and return when it answers.
 
         Raises:
             UnavailableError: it did not get ready: the request is not one, or a folder or socket can't be made.
@@ -304,17 +332,29 @@ class IntakePool:
 
     @contextlib.contextmanager
     def starting(self, request: Mapping[str, Any]) -> Generator[StartingIntake]:
-        """Give the request to a waiting process (or a new one); at the end of the block it is ready, or ended."""
-        process = self._take()
-        assert process.stdin is not None
-        starting = StartingIntake(process, Path(request["control"]))
+        """Give the request to a waiting process (or a new one); at the end of the block it is ready, or ended.
+
+        In the block its control socket takes connections: what is said there is heard once it is ready.
+
+        Raises:
+            UnavailableError: the control socket can't be made.
+        """
+        control = Path(request["control"])
         try:
-            with contextlib.suppress(OSError):  # it died: `ready` will see
-                process.stdin.write(json.dumps(request).encode() + b"\n")
-                process.stdin.flush()
+            door = listen(control, mode=0o600)
+        except OSError as exc:
+            raise UnavailableError(
+                "the job's intake has no place for its socket", code="intake-start", why=exc.strerror or ""
+            ) from exc
+        waiting = self._take()
+        starting = StartingIntake(waiting.process, control)
+        try:
+            with door:
+                waiting.tell(request, door)
             yield starting
         finally:
             starting.end_unless_ready()
+            waiting.let_go()
             self._refill_later()
 
     def close(self) -> None:
@@ -324,41 +364,32 @@ class IntakePool:
             if self._timer is not None:
                 self._timer.cancel()
             waiting, self._waiting = list(self._waiting), deque()
-        for process in waiting:
-            _close_pipes(process)
-        for process in waiting:
+        for one in waiting:
+            one.let_go()
+        for one in waiting:
             try:
-                process.wait(timeout=2)
+                one.process.wait(timeout=2)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                one.process.kill()
+                one.process.wait()
 
-    def _take(self) -> subprocess.Popen[bytes]:
+    def _take(self) -> WaitingIntake:
         with self._lock:
             while self._waiting:
-                process = self._waiting.popleft()
-                if process.poll() is None:
-                    return process
-                _close_pipes(process)
+                waiting = self._waiting.popleft()
+                if waiting.process.poll() is None:
+                    return waiting
+                waiting.let_go()
             return self._spawn()
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            list(self._argv()),
-            env=self._env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C at the agent's terminal is for the agent
-        )
-        self._send_policy(process)
-        return process
+    def _spawn(self) -> WaitingIntake:
+        waiting = WaitingIntake(self._argv(), self._env)
+        self._send_policy(waiting)
+        return waiting
 
-    def _send_policy(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdin is not None
+    def _send_policy(self, waiting: WaitingIntake) -> None:
         if self._policy:
-            with contextlib.suppress(OSError):  # it died: `_take` will see
-                process.stdin.write(json.dumps({"warm_up": {"policy": self._policy}}).encode() + b"\n")
-                process.stdin.flush()
+            waiting.tell({"warm_up": {"policy": self._policy}})
 
     def _refill_later(self) -> None:
         with self._lock:
@@ -373,10 +404,3 @@ def _readable(fd: int, timeout_s: float) -> bool:
     poll = select.poll()  # select() can't look at descriptors beyond 1023
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(timeout_s * 1000))
-
-
-def _close_pipes(process: subprocess.Popen[bytes]) -> None:
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with contextlib.suppress(OSError):
-                pipe.close()

@@ -20,7 +20,6 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 MAX_PEERS = 16
@@ -191,13 +190,3 @@ class Peer:
 
 def _line(message: dict[str, Any]) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode() + b"\n"
-
-
-def listen(path: Path, *, mode: int) -> socket.socket:
-    """A listening unix socket at `path`, in place of any that a process before this one left there."""
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(path))
-    path.chmod(mode)  # before `listen`: nobody connects in between
-    listener.listen(128)
-    return listener

@@ -24,8 +24,9 @@ from insitu.domain.errors import UnavailableError
 from insitu.intake.api import Api
 from insitu.intake.artifacts import ArtifactStore, Owner
 from insitu.intake.coarse_time import CoarseClock
-from insitu.intake.control import ControlSocket, Orders, listen
+from insitu.intake.control import ControlSocket, Orders
 from insitu.intake.decided import Decided
+from insitu.intake.doors import listen
 from insitu.intake.events import EventLog
 from insitu.intake.http import MAX_CONNECTIONS, Connections, JobConnection
 from insitu.intake.inputs import Inputs
@@ -128,21 +129,24 @@ class Intake:
         }
 
 
-async def serve(request: IntakeRequest, make_rules: Callable[[], Rules], *, ready: Callable[[], None]) -> int:
+async def serve(
+    request: IntakeRequest, make_rules: Callable[[], Rules], *, control: socket.socket, ready: Callable[[], None]
+) -> int:
     """Serve one job until it is finished. Returns the exit status.
 
     Args:
         make_rules: builds the rules. It may take long with large datasets, so it runs beside, after `ready`; what
             the job says until then waits in its sockets and pipes.
+        control: the socket of agent and keeper, at `request.control`, which listens already.
         ready: called once both sockets take connections.
     """
-    return await _Serving(request, asyncio.get_running_loop()).run(make_rules, ready)
+    return await _Serving(request, asyncio.get_running_loop(), control).run(make_rules, ready)
 
 
 class _Serving:
     """The sockets and streams of one job, on the event loop."""
 
-    def __init__(self, request: IntakeRequest, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, request: IntakeRequest, loop: asyncio.AbstractEventLoop, control: socket.socket) -> None:
         self._request = request
         self._loop = loop
         self._finish_asked: asyncio.Future[str] = loop.create_future()
@@ -169,7 +173,7 @@ class _Serving:
         self._servers: list[asyncio.Server] = []
         self._is_open = False
         self._opening: asyncio.Task[None] | None = None
-        self._control = ControlSocket(loop, listen(request.control, mode=0o600), orders)
+        self._control = ControlSocket(loop, control, orders)
         loop.set_exception_handler(lambda _, context: _note_fault(type(context.get("exception")).__name__))
 
     async def run(self, make_rules: Callable[[], Rules], ready: Callable[[], None]) -> int:

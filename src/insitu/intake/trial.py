@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 from insitu.domain.errors import InsituError
+from insitu.intake.doors import listen
 from insitu.intake.gated import gate_rules
 from insitu.intake.request import ContractTerms, IntakeRequest, read_request
 from insitu.intake.session import serve
@@ -55,7 +56,8 @@ async def _serve(folder: Path) -> None:
         state_dir=folder,
     )
     request = read_request(given.model_dump_json(by_alias=True).encode())
-    await serve(request, gate_rules(request), ready=lambda: _be_its_keeper(request.control))
+    control = listen(request.control, mode=0o600)
+    await serve(request, gate_rules(request), control=control, ready=lambda: _be_its_keeper(request.control))
 
 
 def _be_its_keeper(control: Path) -> None:

@@ -130,9 +130,8 @@ class BubblewrapSandbox:
         plan["attach"] = [(str(mount.source), mount.target, mount.writable) for mount in attached]
         try:
             self._joiner.join(plan, anchor.news())
-            ends = streams()
             self._joiner.group.assign(spec.name, spec.limits)
-            self._joiner.start(ends)
+            self._joiner.start(streams())
         except (OSError, InsituError) as exc:
             anchor.kill()
             self.unprepare()

@@ -224,20 +224,21 @@ def _keep(request: KeeperRequest, sandbox: Sandbox, stop: socket.socket, claim: 
     _give_writable_mounts(spec)
     room = request.state_dir / "room"
     room.mkdir(mode=0o755, exist_ok=True)
-    made: list[int] = []
+    with _Streams(request) as streams:
 
-    def streams() -> tuple[int, int]:
-        claim.prepare()
-        if not claim.take():
-            raise UnavailableError(f"the sandbox {spec.name} is not for this keeper", code="not-wanted")
-        made.extend(_make_streams(request))
-        return made[0], made[1]
+        def when_wanted() -> tuple[int, int]:
+            claim.prepare()
+            ends = streams.make()
+            if not claim.take():
+                raise UnavailableError(f"the sandbox {spec.name} is not for this keeper", code="not-wanted")
+            return ends
 
-    try:
-        started = sandbox.start(spec, room, streams)
-    finally:
-        for descriptor in made:
-            os.close(descriptor)
+        started = sandbox.start(spec, room, when_wanted)
+        try:
+            streams.hand_over()
+        except OSError:
+            started.kill()
+            raise
     try:
         # Only now: a disk takes as long as the whole start, and a crash of the machine ends the sandbox too.
         _sync(request.state_dir / "keeper.json")
@@ -259,17 +260,41 @@ def _give_writable_mounts(spec: SandboxSpec) -> None:
             os.chown(mount.source, spec.uid, spec.gid, follow_symlinks=False)
 
 
-def _make_streams(request: KeeperRequest) -> tuple[int, int]:
-    """The ends that the code writes to."""
-    if request.streams_socket is None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        return tuple(os.open(request.state_dir / name, flags, 0o600) for name in ("stdout", "stderr"))  # type: ignore[return-value]
-    out_read, out_write = os.pipe()
-    err_read, err_write = os.pipe()
-    _tell_intake(request, b"streams", [out_read, err_read])
-    os.close(out_read)
-    os.close(err_read)
-    return out_write, err_write
+class _Streams:
+    """The code's output and errors: pipes whose reading ends the intake gets, or files."""
+
+    def __init__(self, request: KeeperRequest) -> None:
+        self._request = request
+        self._reading: list[int] = []
+        self._writing: list[int] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for descriptor in (*self._reading, *self._writing):
+            os.close(descriptor)
+
+    def make(self) -> tuple[int, int]:
+        """The ends that the code writes to; ours to close."""
+        for name in ("stdout", "stderr"):
+            if self._request.streams_socket is None:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+                self._writing.append(os.open(self._request.state_dir / name, flags, 0o600))
+                continue
+            reading, writing = os.pipe()
+            self._reading.append(reading)
+            self._writing.append(writing)
+        return self._writing[0], self._writing[1]
+
+    def hand_over(self) -> None:
+        """Give the reading ends to the intake. The code may have begun: what it says waits in the pipes.
+
+        Raises:
+            OSError: there is no intake.
+        """
+        if self._reading:
+            _tell_intake(self._request, b"streams", self._reading)
 
 
 def _tell_intake(request: KeeperRequest, word: bytes, descriptors: list[int]) -> None:

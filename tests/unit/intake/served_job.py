@@ -86,11 +86,15 @@ class ServedJob:
         assert self.post("runs/log-metric", body)[0] == 200
 
     def give_streams(self) -> tuple[int, int]:
+        return self.give_streams_in(self.folder)
+
+    @staticmethod
+    def give_streams_in(folder: Path) -> tuple[int, int]:
         """Hand over pipes as the sandbox's keeper does; the ends that a job writes to."""
         out_read, out_write = os.pipe()
         err_read, err_write = os.pipe()
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as keeper:
-            keeper.connect(str(self.folder / "control.sock"))
+            keeper.connect(str(folder / "control.sock"))
             socket.send_fds(keeper, [b"streams"], [out_read, err_read])
         os.close(out_read)
         os.close(err_read)
