@@ -20,7 +20,7 @@ from insitu.gate.contents import Contents
 from insitu.gate.effort import Effort, Limits, OutOfEffortError
 from insitu.gate.readers.any import read_any
 from insitu.gate.readers.numpy import NotReadableError, array_of, parse_dtype, parse_npy_header
-from insitu.gate.readers.pickle import _STEPS
+from insitu.gate.readers.pickle_machine import _STEPS
 from insitu.gate.readers.skops import parse_schema, walk
 from insitu.gate.readers.sparse import dense_of
 from insitu.gate.readers.zip import Member
