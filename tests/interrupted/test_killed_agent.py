@@ -35,6 +35,8 @@ POINTS = [
         for state in ("preparing", "running", "judging", "releasing", "succeeded")
         for point in ("before-saying", "before-saving", "after-saving")
     ),
+    "before-going:-",
+    "after-going:-",
     "after-ledger:-",
     "after-sending:-",
 ]
