@@ -111,7 +111,7 @@ def accept(attempt: Attempt) -> Next:
 
 
 def prepare(attempt: Attempt) -> Next:
-    """Code, packages and data are put ready; then the gate's process, then the sandbox."""
+    """Code, packages and data are put ready; then the sandbox, and the gate's process beside it."""
     site = attempt.site
     if site.keepers.adopt(attempt.workspace.keeper) is not None:
         return _runs(attempt)  # started before a crash that came before this was recorded
