@@ -163,12 +163,13 @@ def open_scene(*, quick: bool) -> Iterator[Scene]:
         yield Scene(folder, quick, ends)
     finally:
         # Whoever is impatient now would leave behind what has not been ended yet.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             ends.close()
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def wait_until_it_answers(url: str, process: subprocess.Popen[bytes], log: Path, *, timeout_s: float) -> None:

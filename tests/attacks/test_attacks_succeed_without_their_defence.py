@@ -219,8 +219,11 @@ def test_a_device_in_the_data_is_opened_where_mounts_may_have_devices(rig: Rig, 
 def test_a_process_of_this_machine_is_signalled_without_a_process_namespace(rig: Rig, monkeypatch: pytest.MonkeyPatch):
     take_away(rig, monkeypatch, ["own processes"])
     with subprocess.Popen(["/bin/sleep", "600"], user=JOB_UID, group=JOB_UID, extra_groups=[]) as other:
-        assert says(rig, machine.signals(other.pid, signal.SIGTERM)) == "SENT\n"
-        assert other.wait(10) == -signal.SIGTERM
+        try:
+            assert says(rig, machine.signals(other.pid, signal.SIGTERM)) == "SENT\n"
+            assert other.wait(10) == -signal.SIGTERM
+        finally:
+            other.kill()
 
 
 def test_the_sites_files_are_read_where_they_are_mounted(rig: Rig, monkeypatch: pytest.MonkeyPatch):
