@@ -446,3 +446,11 @@ def test_distinct_values_are_those_of_numpy_however_they_are_found(made):
         "few": brain[:100],
     }[made].astype(np.float64)
     assert np.array_equal(row_maps._distinct(values), np.unique(values))
+
+
+def test_what_is_no_number_does_not_make_a_column_have_more_values_than_the_datasets():
+    most = 40
+    finite = np.arange(most - 1, dtype=np.float64)
+    odd = np.array([np.nan, np.inf, -np.inf, 0.5])
+    assert not row_maps._has_more_than(most, np.concatenate([odd, finite]))
+    assert row_maps._has_more_than(most, np.concatenate([odd, finite, [100.5]]))

@@ -202,7 +202,8 @@ def _most_distinct(table: KnownTable) -> int:
 
 def _has_more_than(most: int, column: Floats) -> bool:
     """Whether the first values of the column are more distinct ones already: so many tell, where there is no end of them."""
-    return len(column) > most and len(_distinct(np.nan_to_num(column[: _TELLING * most], copy=True))) > most + 1
+    first = column[: _TELLING * most]
+    return len(first) > most and len(_distinct(first[np.isfinite(first)])) > most
 
 
 def _distinct(values: Floats) -> Floats:
