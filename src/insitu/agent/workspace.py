@@ -10,7 +10,7 @@ jobs/<job>-<attempt>/
     out/        canonical copies that the gate made; only these may leave
     journal     numbered events
     run/<8 hex digits>.g/s      the job's one socket, to the gate
-    run/<8 hex digits>.c/s      the gate's own, for agent and keeper
+    run/<8 hex digits>.c/s      the gate's, made by the agent: for words from it and the keeper
     run/<8 hex digits>.d/s      the agent's, for the gate: data that the job reads through it
 """
 
@@ -103,10 +103,9 @@ class Workspace:
         self._make(self.intake, gate_uid)
         self._make(self.gate, gate_uid)
         self.gate.chmod(0o711)
+        # The socket in it is the agent's, who hands it over; the gate's process only looks whether it is still there.
         self.control.parent.mkdir(exist_ok=True)
-        self.control.parent.chmod(
-            0o711
-        )  # the socket in it is the agent's; the gate's process looks whether it is there
+        self.control.parent.chmod(0o711)
         self.keeper.mkdir(exist_ok=True, mode=0o700)
 
     def make_feed(self, *, gate_gid: int) -> None:

@@ -346,11 +346,11 @@ class IntakePool:
             raise UnavailableError(
                 "the job's intake has no place for its socket", code="intake-start", why=exc.strerror or ""
             ) from exc
-        waiting = self._take()
+        with door:
+            waiting = self._take()
+            waiting.tell(request, door)
         starting = StartingIntake(waiting.process, control)
         try:
-            with door:
-                waiting.tell(request, door)
             yield starting
         finally:
             starting.end_unless_ready()

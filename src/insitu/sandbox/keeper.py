@@ -12,10 +12,10 @@ order:
 
 1. writes `keeper.json`: who it is (pid and start time, so that a number used
    again is not mistaken for it), which sandbox, which name;
-2. makes the job's two pipes and hands their reading ends to the intake over
-   its unix socket, and later the socket on which the code finds its gate; or
-   else lets the streams be files in the folder;
-3. lets the sandbox run, which it has made through the contract;
+2. makes the job's two pipes; or else lets the streams be files in the folder;
+3. lets the sandbox run, which it has made through the contract, and hands the
+   pipes' reading ends to the intake over its unix socket, and then the socket
+   on which the code finds its gate;
 4. waits for the end, for the time to be up, or for SIGTERM; asks the code to
    end, and after the grace kills all of it;
 5. writes `result.json`, whole and synced: it is there or it is not. Before
@@ -281,10 +281,10 @@ class _Streams:
             if self._request.streams_socket is None:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
                 self._writing.append(os.open(self._request.state_dir / name, flags, 0o600))
-                continue
-            reading, writing = os.pipe()
-            self._reading.append(reading)
-            self._writing.append(writing)
+            else:
+                reading, writing = os.pipe()
+                self._reading.append(reading)
+                self._writing.append(writing)
         return self._writing[0], self._writing[1]
 
     def hand_over(self) -> None:
