@@ -9,6 +9,7 @@ are medians and their ratio.
 from __future__ import annotations
 
 import math
+import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -82,11 +83,15 @@ def in_turns(
 
 
 def all_in_turns(rounds: int, *each: Callable[[], float]) -> list[tuple[float, ...]]:
-    """A B C A B C …, as `in_turns` has it for two."""
+    """A B C, B A C …: as `in_turns` has it for two, in another order each round, since a turn may feel the one before it."""
     for one in each:
         one()
-    taken = [[one() for one in each] for _ in range(rounds)]
-    return [tuple(samples) for samples in zip(*taken, strict=True)]
+    taken: list[list[float]] = [[] for _ in each]
+    orders = random.Random(0)
+    for _ in range(rounds):
+        for at in orders.sample(range(len(each)), len(each)):
+            taken[at].append(each[at]())
+    return [tuple(samples) for samples in taken]
 
 
 def seconds(what: Callable[[], object]) -> float:

@@ -170,7 +170,7 @@ def test_what_was_fetched_before_is_believed_only_when_it_verifies(bench):
         bench.cache.stage(version, bench.open)
     for part in bench.cache.objects.partial.iterdir():
         part.write_bytes(b"\0" * part.stat().st_size)  # as after a power cut
-    for path, _ in bench.cache.objects.each():
+    for path in filter(Path.is_file, bench.cache.objects.folder.glob("??/*")):
         path.chmod(0o600)
         path.write_bytes(b"\0" * path.stat().st_size)
     bench.store.fail_after = None
@@ -365,6 +365,23 @@ def test_what_a_killed_process_left_half_made_is_forgotten_and_its_bytes_are_use
     assert bench.store.read_bytes == 0
 
 
+def test_a_small_object_that_a_killed_process_began_counts_for_nothing_and_is_swept(bench):
+    bench.write(one=bytes_of(10))
+    version = bench.add("x@1")
+    (whole,) = (path for path in bench.cache.objects.folder.glob("??/*") if path.is_file())
+    begun = whole.with_name(f"{whole.name}.4711-1.new")
+    begun.write_bytes(bytes_of(5_000))
+    nobodys = whole.with_name(f"{'f' * 64}.4711-1.new")
+    nobodys.write_bytes(bytes_of(5))
+    assert files_in(bench.cache.stage(version, bench.open)) == {"one": bytes_of(10)}
+    assert bench.cache.objects.size_bytes() > 5_000  # it takes room on the disk
+    bench.cache.objects.sweep({whole.name})  # it may be on its way just now
+    assert set(whole.parent.iterdir()) == {whole, begun}
+    bench.cache.sweep()
+    assert list(whole.parent.iterdir()) == [whole]
+    assert bench.cache.objects.size_bytes() == 10
+
+
 @pytest.fixture
 def small_disk(tmp_path) -> Iterator[Path]:
     """A disk of 8 MB, which really fills."""
@@ -387,6 +404,7 @@ def test_a_disk_that_fills_is_cleaned_and_what_others_have_stays(bench, small_di
     assert full.value.code == "data-disk-full"
     assert cache.objects.size_bytes() == 1_000_000
     assert list(cache.objects.partial.iterdir()) == []
+    assert not list(cache.objects.folder.rglob("*.new"))
     assert files_in(cache.stage(other, bench.open)) == {"a/x": bytes_of(1_000_000)}
 
 

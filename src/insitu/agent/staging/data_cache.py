@@ -225,7 +225,8 @@ class DataCache:
         with self._room(version.label, version.view, sum(missing.values()), digests, version.size_bytes):
             try:
                 # Without a store everything is here already, and no task asks for it.
-                Fetching(store, self.objects, self.keys, progress=told.add, stop=stop).stage(manifest.objects)  # type: ignore[arg-type]
+                fetching = Fetching(store, self.objects, self.keys, told.add, stop, absent=missing.keys())  # type: ignore[arg-type]
+                fetching.stage(manifest.objects)
             except (ObjectChangedError, ObjectMissingError) as exc:
                 raise changed_version(version.label, exc.what) from exc
             finally:

@@ -47,7 +47,7 @@ class DigestKeys:
 
     def root_of(self, size_bytes: int, leaves: Sequence[bytes]) -> str:
         """Of a whole object, as hex."""
-        return hmac.new(self.root, size_bytes.to_bytes(8, "big") + b"".join(leaves), hashlib.sha256).hexdigest()
+        return hmac.digest(self.root, size_bytes.to_bytes(8, "big") + b"".join(leaves), "sha256").hex()
 
     def of_file(self, path: Path) -> str:
         """Of a file's bytes as they are now.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -52,6 +52,8 @@ class Fetching:
     workers: int = WORKERS
     keep: bool = True
     """False: `learn` only says what objects are, and writes nothing."""
+    absent: Collection[str] = ()
+    """Digests of objects that are not here, as somebody has seen already."""
     _ending: threading.Event = field(default_factory=threading.Event)
     """One worker failed: the others need not go on."""
 
@@ -99,7 +101,7 @@ class Fetching:
     def _tasks(self, wanted: ManifestObject, run: int) -> Iterator[Task]:
         if not wanted.size_bytes:
             return
-        links = self.objects.links(wanted.digest, wanted.size_bytes)
+        links = 0 if wanted.digest in self.absent else self.objects.links(wanted.digest, wanted.size_bytes)
         if links > 1:  # part of a version that is whole
             self.progress(wanted.size_bytes)
         elif not wanted.leaves:
