@@ -28,8 +28,10 @@ _U64 = np.uint64
 def order_of(values: Values) -> NDArray[np.intp]:
     """The places of `values` (float64 without NaN, or uint64) in ascending order; equal ones stay in theirs.
 
-    Two passes of a radix sort over the 32 leading bits that differ, several times as fast as comparing. Of what these
-    bits leave together, the rest is compared.
+    Into one word goes what leads each value's bits, and behind it the value's place: plain words are sorted several
+    times as fast as places are by what they point to, above all where the processor compares many of them at once
+    (Blacher et al.: Vectorized and performance-portable Quicksort, 2022). Of what the leading bits leave together, the
+    rest is compared.
     """
     keys = values.view(_U64)
     if values.dtype.kind == "f":  # so that the bits of negative numbers are in order too, and the two zeros are one
@@ -41,20 +43,24 @@ def order_of(values: Values) -> NDArray[np.intp]:
     if np.count_nonzero(keys[1:] < keys[:-1]) * _RUN < len(keys):
         return np.argsort(keys, kind="stable")
     low = keys.min()
-    shift = max(0, int(keys.max() - low).bit_length() - 32)
-    leading = ((keys - low) >> _U64(shift)).astype(np.uint32)
-    order = np.argsort(leading.astype(np.uint16), kind="stable")
-    order = order.take(np.argsort((leading >> np.uint32(16)).astype(np.uint16).take(order), kind="stable"))
-    if shift:
+    places = (len(keys) - 1).bit_length()  # bits
+    left_out = max(0, int(keys.max() - low).bit_length() + places - 64)
+    packed = keys - low
+    packed >>= _U64(left_out)
+    packed <<= _U64(places)
+    packed |= np.arange(len(keys), dtype=_U64)
+    packed.sort()
+    order = (packed & _U64((1 << places) - 1)).view(np.int64)
+    if left_out:
         found = keys.take(order)
         if bool((found[1:] < found[:-1]).any()):
-            _mend(order, found, shift, low)
+            packed >>= _U64(places)
+            _mend(order, found, packed)
     return order
 
 
-def _mend(order: NDArray[np.intp], found: Values, shift: int, low: np.uint64) -> None:
+def _mend(order: NDArray[np.intp], found: Values, leading: Values) -> None:
     """Put in order what is so in its leading bits only: each group of equal ones is a part of the whole."""
-    leading = (found - low) >> _U64(shift)
     same = leading[1:] == leading[:-1]
     grouped = np.zeros(len(found), dtype=bool)
     grouped[1:] = same
