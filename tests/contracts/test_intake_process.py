@@ -106,6 +106,8 @@ def test_finish_writes_the_documents_and_ends_the_process(job):
 
 def test_what_may_leave_is_rounded_by_the_sites_policy(job):
     job.log_metric(0.123456789)
+    with contextlib.closing(job.http()) as connection:
+        job.settled(connection)
     assert [event.value for event in job.of_kind("metric")] == [0.1235]
 
 
