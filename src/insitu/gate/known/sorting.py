@@ -45,14 +45,14 @@ def order_of(values: Values) -> NDArray[np.intp]:
     low = keys.min()
     places = (len(keys) - 1).bit_length()  # bits
     left_out = max(0, int(keys.max() - low).bit_length() + places - 64)
-    packed = keys - low
+    packed: NDArray[np.uint64] = keys - low
     packed >>= _U64(left_out)
     packed <<= _U64(places)
     packed |= np.arange(len(keys), dtype=_U64)
     packed.sort()
-    order = (packed & _U64((1 << places) - 1)).view(np.int64)
+    order: NDArray[np.intp] = (packed & _U64((1 << places) - 1)).view(np.intp)
     if left_out:
-        found = keys.take(order)
+        found: Values = keys.take(order)
         if bool((found[1:] < found[:-1]).any()):
             packed >>= _U64(places)
             _mend(order, found, packed)
