@@ -146,7 +146,7 @@ AS_FIRST_WRITTEN = {
     "signs": ("54ee66f00a128631", 612.910649),
     "which number repeats": ("4544fc8fe4fde3a1", 825.672488),
     "bytes as numbers": ("2c8c4a2655b566b4", 1585.940063),
-    "base64": ("b6fa7f3a63d06b48", 1607.77153),
+    "base64": ("3b94c0ab7b1c1f3c", 193.852638),  # since pieces of encodings are told from words
     "accents": ("d790ce7a6292e2a8", 0.0),
     "zero width": ("17783138462da45a", 616.441865),
     "words of the list": ("eff0ebc5257aa626", 4085.557425),

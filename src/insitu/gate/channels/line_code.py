@@ -22,7 +22,7 @@ line is the last one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from math import ceil, log2
+from math import ceil, inf, log2
 
 from insitu.gate.channels.adaptive import Counts, Sequence
 from insitu.gate.channels.code_words import CodeWords
@@ -33,6 +33,7 @@ from insitu.gate.channels.word_price import NewLine, WordPrice
 
 _CHOICES, _NUMBERS, _SPELLED = 1 / 8, 1 / 4, 1 / 4  # of the ceiling
 _NUMBERS_LOW = 3 / 4  # of their share
+_MOST_ENCODED = 60.0  # bits that may speak for an encoding: what people print says that much once in 2^60, if ever
 _STREAM = 1.0
 _NOTHING_NEW = NewLine(0.0, 0.0)
 
@@ -67,12 +68,15 @@ class LineCode:
         self._sequences: dict[str, Sequence] = {}
         self._new = 0.0  # bits of new lines
         self._spelled = 0.0  # of them, of words that nobody knew
+        self._encoded = 0.0  # what speaks for an encoding in them
         self._numbers = 0.0
         self._choices = 0.0
         self._may_hide = hides
         self._hides = False
         self.is_wary = False
         """No line in a new shape leaves any more."""
+        self.looks_encoded = False
+        """Whether what stayed last did so since its words, with those before them, look like pieces of an encoding."""
 
     @property
     def told_bits(self) -> float:
@@ -91,6 +95,7 @@ class LineCode:
         """The line as it may leave, numbers hidden where they must be; None if it stays."""
         line = take_apart(text)
         shape, parts, _ = line
+        self.looks_encoded = False
         places = self._places.get(shape)
         is_new = places is None
         if self.is_wary and is_new:
@@ -101,6 +106,13 @@ class LineCode:
         sums = sequence.with_next(shape, log2(len(self._places) + 2))
         choices += Sequence.told(sums)
         words = self._words.of_shape(shape) if is_new else _NOTHING_NEW
+        encoded = self._encoded
+        if words.odds is not None:
+            encoded = inf if self._encoded > _MOST_ENCODED else max(0.0, self._encoded + words.odds)
+            if encoded > _MOST_ENCODED:
+                self._encoded = encoded  # from now on no word leaves that nobody knew
+                self.looks_encoded = True
+                return None
         places = places or [Place() for _ in parts]
         told = self._new + self._numbers + self._choices
         room = self._most - told - words.bits - choices
@@ -119,6 +131,7 @@ class LineCode:
             return None
         self._new += words.bits
         self._spelled += words.spelled
+        self._encoded = encoded
         self._choices += choices
         self._numbers += numbers
         sequence.comes(shape, sums)

@@ -141,6 +141,9 @@ class LogGate:
             # No mark is ASCII, and most lines are.
             shown = told if told is None or text.isascii() else say_bar(say_times(told, at))
         if shown is None:
+            if self._told.looks_encoded:
+                self._note_coded(text)
+                return LineOutcome((), "encoded-line")
             return LineOutcome((), "new-after-rows" if self._told.is_wary else "log-ceiling")
         return LineOutcome((shown,)) if self._budget.spend(_size(shown)) else LineOutcome((), "log-budget")
 
@@ -185,13 +188,16 @@ class LogGate:
     def _is_encoded(self, text: str) -> bool:
         """Also if only others of its kind look so: of a message in pieces some look like words or a path."""
         if (_LONG_RUN.search(text) and encoded_run(text)) or self._disguise.is_worn_by(text):
-            frame = _CODED.sub("", text)
-            if frame != text and len(self._coded) < _MOST_FRAMES:
-                self._coded.add(frame)
+            self._note_coded(text)
             return True
         if not self._coded or not any(_MIXED.search(run) for run in _CODED.findall(text)):
             return False
         return _CODED.sub("", text) in self._coded
+
+    def _note_coded(self, text: str) -> None:
+        frame = _CODED.sub("", text)
+        if frame != text and len(self._coded) < _MOST_FRAMES:
+            self._coded.add(frame)
 
     def _of_errors(self, lines: tuple[str, ...]) -> tuple[str, ...]:
         if self._errors == "none":

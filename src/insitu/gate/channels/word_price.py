@@ -6,6 +6,9 @@ print, or one that was said before is one of so many, too; any other is paid let
 by letter. The prices are those of a prefix code: a reader who knows the code and
 these lists could get the line back from so many bits, so no choice of words tells
 more (Kraft's inequality; Cover and Thomas, Elements of Information Theory, 5.2).
+
+Of words that nobody knew it is told, too, how much more they look like pieces of an
+encoding than like words (`channels/encoding_odds.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import NamedTuple
 from insitu.gate.channels.clock_times import TIME_MARKS
 from insitu.gate.channels.code_texts import bare_shape
 from insitu.gate.channels.code_words import CodeWords
+from insitu.gate.channels.encoding_odds import WORD, odds_of
 from insitu.gate.channels.installed_texts import NONE_INSTALLED, Installed
 from insitu.gate.channels.library_texts import INSTALLED, LIBRARY_TEXTS
 from insitu.gate.channels.line_shapes import NUMBER_MARK, RUN_MARK
@@ -36,6 +40,8 @@ _ANY_CHARACTER = 21.0
 _LETTER = log2(27)
 _CODE_OR_PLAIN = 1.0
 _MOST_WORDS = 20_000
+_ALLOWED = 4.0  # bits of odds for an encoding, for each run of signs without a blank: people abbreviate
+_LEAST = -4.0  # what a run takes away at most: plain words make up for little
 
 
 class _Kinds(NamedTuple):
@@ -60,10 +66,14 @@ _BEHIND_OTHER = _Kinds(
 
 
 class NewLine(NamedTuple):
-    """The price of a new line; `spelled` is what words that nobody knew are of it."""
+    """The price of a new line; `spelled` is what words that nobody knew are of it.
+
+    `odds` are the bits by which those are likelier pieces of an encoding than words; None if there are no such words.
+    """
 
     bits: float
     spelled: float
+    odds: float | None = None
 
 
 class _Sum(NamedTuple):
@@ -98,6 +108,7 @@ class WordPrice:
         self._names = frozenset(names)
         self._of_code: frozenset[str] | None = None
         self._said: dict[str, None] = {}
+        self._names_said: set[str] = set()  # of letters and numbers
 
     def of_shape(self, shape: str) -> NewLine:
         """What a line of this new shape tells, its numbers aside."""
@@ -107,7 +118,7 @@ class WordPrice:
         if bare in texts or bare in LIBRARY_TEXTS:
             known = _KNOWN_SHAPE + log2(len(texts) + len(LIBRARY_TEXTS)) + (_OTHER_SPACING if bare != shape else 0.0)
             where = self._word_by_word(head) if installed else NewLine(0.0, 0.0)
-            return NewLine(known + where.bits, where.spelled)
+            return NewLine(known + where.bits, where.spelled, where.odds)
         return self._word_by_word(shape)
 
     def _word_by_word(self, shape: str) -> NewLine:
@@ -115,15 +126,36 @@ class WordPrice:
         installed = self._installed()
         line = _Sum(_KNOWN_SHAPE, 0.0, _BEHIND_OTHER)
         at = 0
+        by_the_piece: list[str] = []
         while at < len(shape):
             if line.kinds is _BEHIND_OTHER and (end := installed.longest(shape, at)) > at:
                 words, text = self._in_pieces(shape[at:end], line), line.with_text(shape[at:end], installed.bits)
                 if text.bits < words.bits:
                     line, at = text, end
+                    by_the_piece.append(" ")
                     continue
             end = _PIECE.match(shape, at).end()  # type: ignore[union-attr]
+            by_the_piece.append(shape[at:end])
             line, at = self._in_pieces(shape[at:end], line), end
-        return NewLine(line.bits + line.kinds.end, line.spelled)
+        return NewLine(line.bits + line.kinds.end, line.spelled, self._odds_of_encoding("".join(by_the_piece)))
+
+    def _odds_of_encoding(self, shape: str) -> float | None:
+        """Bits that speak for pieces of an encoding in it, or against; None if all words are known."""
+        total = None
+        for run in shape.split():
+            odds = [odds_of(word, self._is_known) for word in WORD.findall(run) if word not in self._names_said]
+            if any(odds):
+                total = (total or 0.0) + max(_LEAST, sum(odds) - _ALLOWED)
+        return total
+
+    def _is_known(self, word: str) -> bool:
+        return word in PLAIN_WORDS or word in self._said or word in self._code_says
+
+    @property
+    def _code_says(self) -> frozenset[str]:
+        if self._of_code is None:
+            self._of_code = self._code().parts | self._names
+        return self._of_code
 
     def _in_pieces(self, text: str, line: _Sum) -> _Sum:
         bits, spelled, kinds = line
@@ -144,19 +176,18 @@ class WordPrice:
         """A line of this shape has left."""
         if len(self._said) < _MOST_WORDS:
             self._said.update((piece.lower(), None) for piece in _PIECE.findall(shape) if _is_word(piece))
+            self._names_said.update(WORD.findall(shape))
 
     def _of_word(self, piece: str) -> tuple[float, bool]:
         """Bits, and whether nobody knew the word."""
-        if self._of_code is None:
-            self._of_code = self._code().parts | self._names
-        word = piece.lower()
+        word, of_code = piece.lower(), self._code_says
         kinds = _BEHIND_OTHER
         prices = [kinds.spelled + _LETTER * (len(word) + 1)]
         rank = PLAIN_WORDS.get(word)
         if rank is not None:
             prices.append(kinds.known + _CODE_OR_PLAIN + _of_rank(rank))
-        if word in self._of_code:
-            prices.append(kinds.known + _CODE_OR_PLAIN + log2(len(self._of_code)))
+        if word in of_code:
+            prices.append(kinds.known + _CODE_OR_PLAIN + log2(len(of_code)))
         if word in self._said:
             prices.append(kinds.said + log2(len(self._said)))
         return min(prices) + _of_capitals(piece), len(prices) == 1
