@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from insitu.gate.channels import logs, metric_names, metrics
+from insitu.gate.channels import logs, metric_names, metrics, word_price
 from insitu.gate.channels import names as names_module
 from insitu.gate.channels.code_words import CodeWords
 from insitu.gate.channels.evidence import LiveEvidence
@@ -116,6 +116,7 @@ def test_encoded_rows_stay(known, monkeypatch, encode):
     assert len(what_leaves(text, [known])) < 80  # at most the short last line
     monkeypatch.setattr(logs, "encoded_run", lambda _: False)
     monkeypatch.setattr(logs.Disguise, "is_worn_by", lambda *_: False)
+    monkeypatch.setattr(word_price, "odds_of", lambda *_: 0.0)
     assert len(what_leaves(text, [])) > 400  # of long numbers the first digits, of all else everything
 
 
