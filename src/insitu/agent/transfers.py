@@ -186,8 +186,13 @@ class Upload:
                 elif not self._moved_on(standing):
                     raise
             except UnreachableError:
+                # What came before the wire broke may still be on its way through a busy hub: looked at twice.
                 if not self._moved_on(standing):
-                    raise
+                    if not pauses:
+                        raise
+                    self.pause(pauses.pop())
+                    if not self._moved_on(standing):
+                        raise
             standing = self.stands()
 
     def _moved_on(self, since: Standing) -> bool:
