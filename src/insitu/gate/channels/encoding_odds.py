@@ -4,8 +4,8 @@ Two ways to write a word down are compared. In an encoding each character is any
 an alphabet's: hex, base 32, letters of one case, base 64, base 85. People put parts
 together: words, whose letters follow each other as they do in a language, capitals
 at their beginning, numbers at their end (`DenseNet121Block3Conv2`). The difference of
-both lengths is the logarithm of a likelihood ratio, up to costs set by hand: over pieces of an encoding its sum rises by two to four bits
-a character, however short they are cut (Wald, Sequential Analysis, 1947); over words that people
+both lengths is the logarithm of a likelihood ratio, up to costs set by
+hand: over pieces of an encoding its sum rises by two to four bits a character, however short they are cut (Wald, Sequential Analysis, 1947); over words that people
 wrote it falls once the account's allowance for each run of signs is taken off.
 
 A word is given as it stands in the shape of a line (`channels/line_shapes.py`): a number is one mark
@@ -35,7 +35,8 @@ _UNSEEN = 0.3  # how often each pair of letters counts beyond what was seen
 _LEAST_OF_PART = -3.0  # bits: a plain word makes up for little of what stands beside it
 
 # Bits of each kind of part behind each other one, as the words in 286,000 texts and names of packages have
-# them, some adjusted by hand, those of signs guessed; shorter for what lines say more often than code: numbers with a unit, single letters.
+# them, some adjusted by hand, those of signs guessed; shorter for what lines say more often than code: numbers with
+# a unit, single letters.
 _SMALL, _TITLE, _CAPITALS, _CAPITAL, _NUMBER, _SIGN, _BOUND = "small", "Title", "CAPITALS", "C", "0", "+", ""
 _FOLLOWS = {
     _BOUND: {_SMALL: 1.0, _TITLE: 1.5, _CAPITALS: 2.8, _CAPITAL: 3.5, _NUMBER: 3.0},

@@ -33,9 +33,7 @@ from insitu.gate.channels.word_price import NewLine, WordPrice
 
 _CHOICES, _NUMBERS, _SPELLED = 1 / 8, 1 / 4, 1 / 4  # of the ceiling
 _NUMBERS_LOW = 3 / 4  # of their share
-_MOST_ENCODED = (
-    60.0  # bits that may speak for an encoding; chosen by trying, no bound (docs/decisions/0013-what-lines-tell.md)
-)
+_MOST_ENCODED = 60.0  # bits that may speak for an encoding; chosen by trying, no bound (docs/decisions/0013)
 _STREAM = 1.0
 _NOTHING_NEW = NewLine(0.0, 0.0)
 
