@@ -28,6 +28,8 @@ RANGE_BEYOND_THE_END = 416
 _PARTIAL = 206
 _BUFFER = 1 << 20  # bytes
 _PAUSES_S = (15.0, 10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05)  # the last one first
+_LOOKS_AFTER_S = (0.0, 0.05, 0.2, 1.0)
+"""How long a broken upload waits before it looks again at how far it has come."""
 
 OpenAt = Callable[[int], AbstractContextManager[Incoming]]
 
@@ -186,14 +188,17 @@ class Upload:
                 elif not self._moved_on(standing):
                     raise
             except UnreachableError:
-                # What came before the wire broke may still be on its way through a busy hub: looked at twice.
-                if not self._moved_on(standing):
-                    if not pauses:
-                        raise
-                    self.pause(pauses.pop())
-                    if not self._moved_on(standing):
-                        raise
+                if not self._moves_on(standing):
+                    raise
             standing = self.stands()
+
+    def _moves_on(self, since: Standing) -> bool:
+        """Also a little later: what came before the wire broke may still be on its way through a busy hub."""
+        for wait_s in _LOOKS_AFTER_S:
+            self.pause(wait_s)
+            if self._moved_on(since):
+                return True
+        return False
 
     def _moved_on(self, since: Standing) -> bool:
         now = self.stands()
