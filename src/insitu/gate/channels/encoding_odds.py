@@ -4,9 +4,10 @@ Two ways to write a word down are compared. In an encoding each character is any
 an alphabet's: hex, base 32, letters of one case, base 64, base 85. People put parts
 together: words, whose letters follow each other as they do in a language, capitals
 at their beginning, numbers at their end (`DenseNet121Block3Conv2`). The difference of
-both lengths is the logarithm of a likelihood ratio, up to costs set by
-hand: over pieces of an encoding its sum rises by two to four bits a character, however short they are cut (Wald, Sequential Analysis, 1947); over words that people
-wrote it falls once the account's allowance for each run of signs is taken off.
+both lengths is the logarithm of a likelihood ratio (Wald, Sequential Analysis, 1947), up to
+costs that were set by hand. Over pieces of an encoding its sum rises by two to four bits a
+character, however short they are cut; over words that people wrote it falls once the
+account's allowance for each run of signs is taken off.
 
 A word is given as it stands in the shape of a line (`channels/line_shapes.py`): a number is one mark
 in it, and what its digits tell is charged elsewhere.

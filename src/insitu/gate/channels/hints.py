@@ -38,7 +38,7 @@ _HINTS = {
     "new-after-rows": ("", "don't print data: after that only lines in a form that has left before are released"),
     "line-length": ("", "print short, plain lines"),
     "line-characters": ("", "print short, plain lines"),
-    "encoded-line": ("", "print short, plain lines"),
+    "encoded-line": ("", "print short, plain lines, with names that the job's code says"),
     "rows-in-line": ("", "don't print data"),
     "data-in-line": ("", "don't print data"),
     "bar-on-its-way": ("", "of a progress bar its end is released; log how far it is as a metric"),

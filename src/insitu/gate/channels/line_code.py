@@ -22,7 +22,7 @@ line is the last one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from math import ceil, inf, log2
+from math import ceil, log2
 
 from insitu.gate.channels.adaptive import Counts, Sequence
 from insitu.gate.channels.code_words import CodeWords
@@ -106,13 +106,11 @@ class LineCode:
         sums = sequence.with_next(shape, log2(len(self._places) + 2))
         choices += Sequence.told(sums)
         words = self._words.of_shape(shape) if is_new else _NOTHING_NEW
-        encoded = self._encoded
-        if words.odds is not None:
-            encoded = inf if self._encoded > _MOST_ENCODED else max(0.0, self._encoded + words.odds)
-            if encoded > _MOST_ENCODED:
-                self._encoded = encoded  # from now on no word leaves that nobody knew
-                self.looks_encoded = True
-                return None
+        encoded = self._encoded_with(words.odds)
+        if words.odds is not None and encoded > _MOST_ENCODED:
+            self._encoded = encoded
+            self.looks_encoded = True
+            return None
         places = places or [Place() for _ in parts]
         told = self._new + self._numbers + self._choices
         room = self._most - told - words.bits - choices
@@ -141,6 +139,12 @@ class LineCode:
             self._places[shape] = places
             self._words.say(shape)
         return self._show(text, line, places, prices)
+
+    def _encoded_with(self, odds: float | None) -> float:
+        """What speaks for an encoding with a line's words. Once it was too much it stays: no word leaves that nobody knew."""
+        if odds is None or self._encoded > _MOST_ENCODED:
+            return self._encoded
+        return max(0.0, self._encoded + odds)
 
     def _stream_bits(self, stream: str) -> float:
         bits = self._streams.bits(stream)
