@@ -195,6 +195,64 @@ def test_an_agent_that_is_away_is_an_error_and_its_return_is_noticed(job):
     assert job.get("patients/small.csv")[1] == SMALL
 
 
+class WaitingStore(FolderStore):
+    """Gives nothing before it is let."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.asked, self.may_give = threading.Event(), threading.Event()
+        self.may_give.set()
+
+    def read(self, *given, **named):
+        self.asked.set()
+        assert self.may_give.wait(20)
+        return super().read(*given, **named)
+
+
+def test_a_read_that_waits_while_its_agent_stops_is_answered_by_the_next_one(tmp_path):
+    (tmp_path / "data").mkdir()
+    store = WaitingStore(tmp_path / "data")
+    with a_direct_job(tmp_path, FILES, store=store, wait_s=20.0) as job:
+        store.asked.clear()
+        store.may_give.clear()
+        read = []
+        reads = threading.Thread(target=lambda: read.append(job.get("patients/small.csv")[1]))
+        reads.start()
+        assert store.asked.wait(20)
+        stops = threading.Thread(target=job.feed.stop)
+        stops.start()
+        assert job.feed._stopped.wait(20)
+        store.may_give.set()
+        stops.join(20)
+        job.start_feed()
+        reads.join(20)
+        assert read == [SMALL]
+
+
+def test_no_read_fails_while_one_agent_follows_another(tmp_path):
+    with a_direct_job(tmp_path, FILES, wait_s=20.0) as job:
+        over = threading.Event()
+        read = []
+
+        def read_on():
+            while not over.is_set():
+                read.append(job.get("patients/small.csv")[1])
+
+        reads = threading.Thread(target=read_on)
+        reads.start()
+        feed = job.feed
+        for _ in range(15):
+            before = len(read)
+            while len(read) < before + 3 and reads.is_alive():
+                pass
+            feed.stop()
+            feed = job.start_feed()
+        over.set()
+        reads.join(20)
+        assert len(read) > 45
+        assert set(read) == {SMALL}
+
+
 # -- who asks for what -------------------------------------------------------------------------------------------------
 
 

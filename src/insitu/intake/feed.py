@@ -2,7 +2,7 @@
 
     intake → one line {"input", "number", "start", "length", "head"}, with the job's connection (SCM_RIGHTS)
     agent  → `head` and the bytes, straight into the job's connection
-           ← one line {"sent", "code", "what"}
+           ← one line {"sent", "code", "what"}; an agent that stops says so (`GONE`), and the next one is asked
 
 The intake has neither network nor keys, so it can't read a store; and the bytes need not
 pass through it: it hands over the connection on which the job waits, and takes it up
@@ -17,13 +17,12 @@ import asyncio
 import json
 import os
 import socket
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 _MOST_BYTES = 64 << 10
 _LOOK_AGAIN_S = 0.2
-_AWAY = "the site's agent is away; read again in a moment"
 
 
 @dataclass(frozen=True)
@@ -49,31 +48,43 @@ class Told:
     what: str = ""
 
 
+GONE = Told(0, "feed-gone", "the site's agent is away; read again in a moment")
+"""Nothing was sent: it can be asked for again."""
+CUT_OFF = replace(GONE, sent=-1)
+
+
 async def ask(agent: Path, wanted: Ask, connection: int, *, wait_s: float) -> Told:
     """Have the agent answer on `connection` (a descriptor). An agent that is not there, or goes, is told as well.
 
     Args:
-        wait_s: how long to wait for one that is not there.
+        wait_s: how long to wait for one that is not there, or that stops before it has sent anything.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait_s
-    while (door := await _connect(agent)) is None:
-        if loop.time() >= deadline:
-            return Told(0, "feed-gone", _AWAY)
+    while True:
+        told = await _ask_once(agent, wanted, connection)
+        if told != GONE or loop.time() >= deadline:
+            return told
         await asyncio.sleep(_LOOK_AGAIN_S)
+
+
+async def _ask_once(agent: Path, wanted: Ask, connection: int) -> Told:
+    door = await _connect(agent)
+    if door is None:
+        return GONE
     with door:
         try:
             socket.send_fds(door, [json.dumps(asdict(wanted)).encode() + b"\n"], [connection])
         except OSError:
-            return Told(0, "feed-gone", _AWAY)
+            return GONE
         line = b""
         while not line.endswith(b"\n") and len(line) < _MOST_BYTES:
             try:
-                more = await loop.sock_recv(door, 4096)
+                more = await asyncio.get_running_loop().sock_recv(door, 4096)
             except OSError:
                 more = b""
             if not more:
-                return Told(-1, "feed-gone", _AWAY)  # nobody knows how much was sent
+                return CUT_OFF  # killed: nobody knows how much was sent
             line += more
     return Told(**json.loads(line))
 

@@ -6,7 +6,7 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +44,8 @@ class DirectJob:
     pids: list[int]
     """Who may ask the feed."""
     feed: FeedServer
+    start_feed: Callable[[], FeedServer]
+    """Another one in its place, as an agent that starts anew has it."""
     served: ServedJob
     data: Path
     connections: list[http.client.HTTPConnection] = field(default_factory=list)
@@ -66,8 +68,10 @@ class DirectJob:
 
 
 @contextmanager
-def a_direct_job(folder: Path, files: Mapping[str, bytes], *, store: ObjectStore | None = None) -> Iterator[DirectJob]:
-    """A job with the input `patients` of those files; `data` is where they lie."""
+def a_direct_job(
+    folder: Path, files: Mapping[str, bytes], *, store: ObjectStore | None = None, wait_s: float = 0.0
+) -> Iterator[DirectJob]:
+    """A job with the input `patients` of those files; `data` is where they lie, `wait_s` how long it waits for an agent."""
     data = folder / "data"
     for name, content in files.items():
         (data / name).parent.mkdir(parents=True, exist_ok=True)
@@ -80,21 +84,26 @@ def a_direct_job(folder: Path, files: Mapping[str, bytes], *, store: ObjectStore
     granted = {"patients": Granted("wdbc@1", objects, lambda: store)}
     with ExitStack() as ends:
         pids: list[int] = []
-        feed = FeedServer(state / "feed.sock", granted, KEYS, folder / "read.json", may_ask=lambda: pids[0])
-        feed.start()
-        ends.callback(feed.stop)
+
+        def start_feed() -> FeedServer:
+            feed = FeedServer(state / "feed.sock", granted, KEYS, folder / "read.json", may_ask=lambda: pids[0])
+            feed.start()
+            ends.callback(feed.stop)
+            return feed
+
+        feed = start_feed()
         pool = a_pool()
         ends.callback(pool.close)
         door = ends.enter_context(socket.create_server(("127.0.0.1", 0)))
         port = door.getsockname()[1]
         inputs = {"patients": str(state / "inputs" / "patients.json")}
         address = f"http://127.0.0.1:{port}"
-        request = a_request(state, inputs=inputs, feed=str(state / "feed.sock"), feed_wait_s=0.0, address=address)
+        request = a_request(state, inputs=inputs, feed=str(state / "feed.sock"), feed_wait_s=wait_s, address=address)
         handle = pool.start(request)
         pids.append(handle.pid)
         ends.callback(handle.kill)
         _give_door(state / "control.sock", door)
-        job = DirectJob(f"{address}/inputs/patients", port, pids, feed, ServedJob(state, handle), data)
+        job = DirectJob(f"{address}/inputs/patients", port, pids, feed, start_feed, ServedJob(state, handle), data)
         ends.callback(lambda: [connection.close() for connection in job.connections])
         yield job
 

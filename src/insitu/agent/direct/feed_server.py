@@ -27,7 +27,7 @@ from insitu.agent.staging.digests import DigestKeys
 from insitu.agent.staging.manifest import ManifestObject
 from insitu.agent.stores.contract import ObjectChangedError, ObjectMissingError, ObjectStore
 from insitu.domain.errors import InsituError
-from insitu.intake.feed import Ask, Told, take, tell
+from insitu.intake.feed import CUT_OFF, GONE, Ask, Told, take, tell
 
 _log = logging.getLogger("insitu.agent")
 
@@ -84,25 +84,25 @@ class FeedServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Give nothing more. What is being given ends at once."""
+        """Give nothing more. What is being given ends at once; who has asked already is told, and can ask the next agent."""
+        self._path.unlink(missing_ok=True)  # first: from now on nobody comes who would not be told
         self._stopped.set()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._listener.close()
-        self._path.unlink(missing_ok=True)
-        self._answering.shutdown(cancel_futures=True)
+        self._answering.shutdown()
         self._readers.shutdown(cancel_futures=True)
         for store in self._stores:
             store.close()
         self._note()
 
     def _accept(self) -> None:
-        while not self._stopped.is_set():
+        while True:
             try:
                 door, _ = self._listener.accept()
             except OSError:
-                return
+                return  # `stop` shut it, and all who had come before are taken
             self._answering.submit(self._answer, door)
 
     def _answer(self, door: socket.socket) -> None:
@@ -145,11 +145,15 @@ class FeedServer:
         if wanted.start < 0 or wanted.length < 1 or wanted.start + wanted.length > one.size_bytes:
             return Told(0, "no-range", "the object has no such range")
         sent = 0
+        told_to_stop = GONE
         try:
             thrifty = given_now > GENEROUS
             with closing(self._of(wanted.input).read(one, wanted.start, wanted.length, thrifty=thrifty)) as blocks:
                 for block in blocks:
+                    if self._stopped.is_set():
+                        return told_to_stop
                     if not sent:
+                        told_to_stop = CUT_OFF
                         self._send(connection, memoryview(wanted.head.encode()))
                     self._send(connection, memoryview(block))
                     sent += len(block)
@@ -163,7 +167,9 @@ class FeedServer:
                 self.problem, self.problem_with = exc, found.label
             return Told(sent, "store-unreachable", f"the site's datastore did not give an object of {found.label}")
         except OSError:
-            pass  # the job hung up: it has what it wanted
+            if self._stopped.is_set():
+                return told_to_stop
+            # Else the job hung up: it has what it wanted.
         except Exception:  # noqa: BLE001 - said in the log; one reading's fault must not end the others
             _log.exception("an object of %s could not be given", found.label)
             return Told(sent, "feed-failed", "the site's agent failed at this; its log says more")
@@ -182,11 +188,11 @@ class FeedServer:
         poll = select.poll()
         poll.register(connection, select.POLLOUT)
         while data:
-            if self._stopped.is_set():
-                raise ConnectionError("the job is over")
             try:
                 data = data[connection.send(data, socket.MSG_DONTWAIT) :]
             except BlockingIOError:
+                if self._stopped.is_set():
+                    raise ConnectionError("the feed stops") from None
                 poll.poll(1000 * _LOOK_S)
 
     def _note(self) -> None:
