@@ -37,7 +37,7 @@ def pool():
 
 
 def waiters(world, topic):
-    return len(world.parts.bell._waiters.get(topic, ()))
+    return world.parts.bell.waiting(topic)
 
 
 def until(condition):

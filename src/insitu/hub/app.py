@@ -58,7 +58,7 @@ def build_app(
         UnavailableError: another hub runs on the folder, or folder or database can't be used.
     """
     bell = Bell()
-    opened = open_folder(settings, announce=bell.ring, clock=clock)
+    opened = open_folder(settings, bell=bell, clock=clock)
     files = Blobs(settings.blobs, settings.uploads, max_bytes=settings.max_blob_bytes)
     parts = Parts(
         settings=settings,

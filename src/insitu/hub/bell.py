@@ -3,6 +3,9 @@
 A bell carries no message: who hears it looks at the database. To miss nothing,
 `mark` before looking and wait for what rings after that mark. It is rung from any
 thread, after the commit.
+
+Who waits in the event loop can leave an errand: then the thread that rings looks for
+them. That saves a long poll two changes of threads between the commit and its answer.
 """
 
 from __future__ import annotations
@@ -10,7 +13,20 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, eq=False)
+class _Errand:
+    """What the ringing thread is to do for somebody who waits, and where they wait for it."""
+
+    do: Callable[[], Any]
+    found: asyncio.Future[Any]
 
 
 class Bell:
@@ -22,6 +38,9 @@ class Bell:
         self._sleepers: dict[str, threading.Condition] = {}
         self._rings: dict[str, int] = {}
         self._waiters: defaultdict[str, set[asyncio.Future[None]]] = defaultdict(set)
+        self._errands: defaultdict[str, set[_Errand]] = defaultdict(set)
+        self._due: deque[_Errand] = deque()
+        """Errands whose topic has rung."""
         self._closed = False
 
     @property
@@ -30,13 +49,36 @@ class Bell:
         return self._closed
 
     def ring(self, topic: str) -> None:
+        """Wake who waits for `topic`, and do the errands that are due."""
+        self.announce(topic)
+        self.do_errands()
+
+    def announce(self, topic: str) -> None:
+        """Wake who waits for `topic`. Errands become due: whoever announces does them once nobody waits for something else."""
         with self._lock:
             self._rings[topic] = self._rings.get(topic, 0) + 1
             waiters = self._waiters.pop(topic, set())
+            self._due.extend(self._errands.pop(topic, ()))
             if topic in self._sleepers:
                 self._sleepers[topic].notify_all()
         for waiter in waiters:
             _wake(waiter)
+
+    def do_errands(self) -> None:
+        """Do what is due, in this thread. Hold nothing meanwhile that an errand could wait for."""
+        while True:
+            try:
+                errand = self._due.popleft()
+            except IndexError:
+                return
+            if errand.found.cancelled():
+                continue
+            try:
+                found = errand.do()
+            except BaseException as exc:  # noqa: BLE001 - theirs, who left the errand
+                _call(errand.found, _fail, exc)
+            else:
+                _call(errand.found, _give, found)
 
     def mark(self, topic: str) -> int:
         """How often it has rung, to be handed to a wait."""
@@ -63,6 +105,26 @@ class Bell:
                 self._waiters[topic].add(waiter)
         return waiter
 
+    def errand(self, topic: str, mark: int, do: Callable[[], Found]) -> asyncio.Future[Found | None]:
+        """As `future`, but done with what `do` returned or raised in the thread that rang.
+
+        None: it has rung already, or the bell is closed, so nobody did it. `forget_errand` it when nobody waits any more.
+        """
+        waiter: asyncio.Future[Found | None] = asyncio.get_running_loop().create_future()
+        with self._lock:
+            if self._closed or self._rings.get(topic, 0) != mark:
+                waiter.set_result(None)
+            else:
+                self._errands[topic].add(_Errand(do, waiter))
+        return waiter
+
+    def forget_errand(self, topic: str, waiter: asyncio.Future[Found | None]) -> None:
+        with self._lock:
+            left = {errand for errand in self._errands.pop(topic, ()) if errand.found is not waiter}
+            if left:
+                self._errands[topic] = left
+        waiter.cancel()
+
     def forget(self, topic: str, waiter: asyncio.Future[None]) -> None:
         with self._lock:
             waiters = self._waiters.get(topic)
@@ -72,11 +134,18 @@ class Bell:
                     del self._waiters[topic]
         waiter.cancel()
 
+    def waiting(self, topic: str) -> int:
+        """How many in the event loop wait for it."""
+        with self._lock:
+            return len(self._waiters.get(topic, ())) + len(self._errands.get(topic, ()))
+
     def close(self) -> None:
         with self._lock:
             self._closed = True
             waiters = [waiter for group in self._waiters.values() for waiter in group]
+            waiters += [errand.found for group in self._errands.values() for errand in group]
             self._waiters.clear()
+            self._errands.clear()
             for changed in self._sleepers.values():
                 changed.notify_all()
         for waiter in waiters:
@@ -84,10 +153,21 @@ class Bell:
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
-    def set_result() -> None:
-        if not waiter.done():
-            waiter.set_result(None)
+    _call(waiter, _give, None)
 
+
+def _call(waiter: asyncio.Future[Any], settle: Callable[[asyncio.Future[Any], Any], None], value: object) -> None:
+    """Settle a future of the event loop from any thread."""
     loop = waiter.get_loop()
     if not loop.is_closed():
-        loop.call_soon_threadsafe(set_result)
+        loop.call_soon_threadsafe(settle, waiter, value)
+
+
+def _give(waiter: asyncio.Future[Any], found: object) -> None:
+    if not waiter.done():
+        waiter.set_result(found)
+
+
+def _fail(waiter: asyncio.Future[Any], why: BaseException) -> None:
+    if not waiter.done():
+        waiter.set_exception(why)

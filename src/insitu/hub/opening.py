@@ -18,6 +18,7 @@ from pathlib import Path
 
 from insitu.domain.errors import UnavailableError
 from insitu.hub.actions.people import new_token
+from insitu.hub.bell import Bell
 from insitu.hub.settings import HubSettings
 from insitu.hub.store import people
 from insitu.hub.store.migrate import migrate
@@ -41,9 +42,7 @@ class OpenedFolder:
         self.lock.release()
 
 
-def open_folder(
-    settings: HubSettings, *, announce: Callable[[str], None], clock: Callable[[], datetime]
-) -> OpenedFolder:
+def open_folder(settings: HubSettings, *, bell: Bell, clock: Callable[[], datetime]) -> OpenedFolder:
     """Take the folder, bring the database up to date, and make what the first start needs.
 
     Raises:
@@ -54,7 +53,7 @@ def open_folder(
     if not settings.database_url:
         lock.acquire()
     try:
-        store = Store(settings.sqlalchemy_url, announce=announce)
+        store = Store(settings.sqlalchemy_url, announce=bell.announce, announced=bell.do_errands)
         migrate(store)
         key = _key(settings.key_file)
         _first_token(settings, store, clock())

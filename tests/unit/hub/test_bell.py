@@ -3,6 +3,8 @@
 import asyncio
 import threading
 
+import pytest
+
 from insitu.hub.bell import Bell
 
 
@@ -59,6 +61,75 @@ def test_who_forgets_leaves_nothing_behind():
         waiters = [bell.future("x", 0) for _ in range(100)]
         for waiter in waiters:
             bell.forget("x", waiter)
-        assert not bell._waiters
+        assert bell.waiting("x") == 0
+
+    asyncio.run(play())
+
+
+def test_an_errand_is_done_by_the_thread_that_rings_after_everybody_was_woken():
+    async def play():
+        bell, seen = Bell(), []
+        woken = bell.future("x", 0)
+        found = bell.errand("x", 0, lambda: seen.append(bell.mark("x")) or threading.current_thread().name)
+        ringing = threading.Thread(target=bell.announce, args=("x",), name="ringing")
+        ringing.start()
+        await asyncio.wait_for(woken, 10)
+        ringing.join()
+        assert not found.done()  # it was announced, and who announces may still hold what the errand needs
+        settling = threading.Thread(target=bell.do_errands, name="settling")
+        settling.start()
+        assert await asyncio.wait_for(found, 10) == "settling"
+        assert seen == [1]
+
+    asyncio.run(play())
+
+
+def test_an_errand_that_fails_fails_for_who_left_it_and_not_for_who_rings():
+    async def play():
+        bell = Bell()
+        found = bell.errand("x", 0, lambda: 1 // 0)
+        other = bell.errand("x", 0, lambda: "done")
+        bell.ring("x")
+        assert await asyncio.wait_for(other, 10) == "done"
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.wait_for(found, 10)
+
+    asyncio.run(play())
+
+
+def test_an_errand_that_comes_after_the_ring_is_left_to_who_came():
+    async def play():
+        bell = Bell()
+        bell.ring("x")
+        assert await asyncio.wait_for(bell.errand("x", 0, lambda: "done"), 10) is None
+        bell.close()
+        assert await asyncio.wait_for(bell.errand("x", 1, lambda: "done"), 10) is None
+
+    asyncio.run(play())
+
+
+def test_a_forgotten_errand_is_not_done():
+    async def play():
+        bell, done = Bell(), []
+        kept, forgotten = (bell.errand("x", 0, lambda name=name: done.append(name)) for name in ("kept", "forgotten"))
+        late = bell.errand("y", 0, lambda: done.append("late"))
+        bell.forget_errand("x", forgotten)
+        bell.announce("x")
+        bell.announce("y")
+        bell.forget_errand("y", late)  # between the ring and the errand
+        bell.do_errands()
+        await asyncio.wait_for(kept, 10)
+        assert done == ["kept"]
+        assert bell.waiting("x") == bell.waiting("y") == 0
+
+    asyncio.run(play())
+
+
+def test_closing_lets_those_go_who_left_an_errand():
+    async def play():
+        bell = Bell()
+        found = bell.errand("x", 0, lambda: "done")
+        bell.close()
+        assert await asyncio.wait_for(found, 10) is None
 
     asyncio.run(play())

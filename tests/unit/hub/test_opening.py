@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from insitu.domain.errors import InvalidInputError, UnavailableError
+from insitu.hub.bell import Bell
 from insitu.hub.opening import create_token, open_folder
 from insitu.hub.settings import HubSettings
 from insitu.wire.people import Role
@@ -18,7 +19,7 @@ def settings(tmp_path):
 
 
 def opened(settings):
-    return open_folder(settings, announce=lambda _: None, clock=lambda: NOW)
+    return open_folder(settings, bell=Bell(), clock=lambda: NOW)
 
 
 def test_a_second_hub_on_the_folder_is_refused_until_the_first_is_gone(settings):

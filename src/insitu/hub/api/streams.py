@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,12 +51,12 @@ async def sync(request: Request) -> Response:
             if left <= 0:
                 break
             wait_s = min(left, _UNHEARD_S) if answer.unacknowledged else left
-            await _wait(parts, sites.topic(taken.site.name), mark, wait_s, hung_up)
+            found = await _wait(parts, taken, mark, wait_s, hung_up)
             if hung_up.done():
                 return Response(status_code=499)  # nobody reads it
             if answer.unacknowledged:
                 break
-            mark, answer = await run_in_threadpool(_look, parts, taken.site, taken.report)
+            mark, answer = found or await run_in_threadpool(_look, parts, taken.site, taken.report)
     finally:
         hung_up.cancel()
     return Response(answer.reply.model_dump_json(), media_type="application/json")
@@ -100,12 +99,30 @@ async def _until_hung_up(request: Request) -> None:
         pass
 
 
-async def _wait(parts: Parts, topic: str, mark: int, timeout_s: float, hung_up: asyncio.Future[None]) -> None:
-    rung = parts.bell.future(topic, mark)
+async def _wait(
+    parts: Parts, taken: _Taken, mark: int, timeout_s: float, hung_up: asyncio.Future[None]
+) -> tuple[int, agents.Answer] | None:
+    """Until the site's topic rings; then what whoever rang has looked up for it. None: that is still to be done."""
+    topic = sites.topic(taken.site.name)
+    rung = parts.bell.errand(topic, mark, lambda: _look(parts, taken.site, taken.report))
+
+    def gone(_: object) -> None:
+        _let_go(rung)
+
+    # Not `asyncio.wait`, which wakes a turn of the loop later: then who submitted would be answered before the agent.
+    hung_up.add_done_callback(gone)
+    timer = asyncio.get_running_loop().call_later(timeout_s, _let_go, rung)
     try:
-        await asyncio.wait({rung, hung_up}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        return await rung
     finally:
-        parts.bell.forget(topic, rung)
+        timer.cancel()
+        hung_up.remove_done_callback(gone)
+        parts.bell.forget_errand(topic, rung)
+
+
+def _let_go(waiter: asyncio.Future[Any]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 # -- jobs as they happen -----------------------------------------------------------------------------------------------
@@ -175,11 +192,12 @@ async def _rung(parts: Parts, topic: str, mark: int) -> bool:
     rung = parts.bell.future(topic, mark)
     # Over PostgreSQL a notification can be missed while the connection that hears them is made anew.
     timeout_s = 1.0 if parts.store.on_postgres else _PING_S
+    timer = asyncio.get_running_loop().call_later(timeout_s, _let_go, rung)
     try:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(rung), timeout_s)
-        return rung.done()
+        await rung
+        return parts.bell.mark(topic) != mark
     finally:
+        timer.cancel()
         parts.bell.forget(topic, rung)
 
 

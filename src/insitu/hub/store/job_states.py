@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import Update, bindparam, select, update
 
 from insitu.domain.jobs import FINAL, TRANSITIONS, JobState, QueueReason, is_final
 from insitu.hub.placement import Placed, Waits
@@ -61,6 +62,21 @@ _ACKNOWLEDGE = (
     .where(_JOBS.c.id == bindparam("job"), _JOBS.c.fence == bindparam("at_fence"))
     .values(acknowledged=True)
 )
+
+
+@cache
+def _advance(names: tuple[str, ...]) -> Update:
+    """Move a job on from a state, if it is still in it, with these columns; the values are `to_<name>`."""
+    columns = [_JOBS.c[name] for name in names]
+    return (
+        update(_JOBS)
+        .where(
+            _JOBS.c.id == bindparam("job"),
+            _JOBS.c.fence == bindparam("at_fence"),
+            _JOBS.c.state == bindparam("from_state"),
+        )
+        .values({column.name: bindparam(f"to_{column.name}", type_=column.type) for column in columns})
+    )
 
 
 @dataclass(frozen=True)
@@ -183,11 +199,8 @@ def advance(
     if is_final(event.state):
         values["ended_at"] = event.at
         session.wake(RECORDS)
-    changed = session.change(
-        update(_JOBS)
-        .where(_JOBS.c.id == job.job_id, _JOBS.c.fence == job.fence, _JOBS.c.state == job.state.value)
-        .values(values)
-    )
+    found = {"job": job.job_id, "at_fence": job.fence, "from_state": job.state.value}
+    changed = session.change(_advance(tuple(values)), found | {f"to_{name}": value for name, value in values.items()})
     if not changed:
         return job.state, None
     if event.state in {JobState.JUDGING, JobState.HELD} or is_final(event.state):

@@ -132,12 +132,22 @@ def insert_into(table: type[tables.Base], *, on_postgres: bool) -> sqlite.Insert
 
 
 class Store:
-    """The database. `announce` is called with each topic after the commit that named it."""
+    """The database.
 
-    def __init__(self, url: str, *, announce: Callable[[str], None] = lambda _: None) -> None:
+    `announce` is called with each topic after the commit that named it, and `announced`
+    once the database is free for others again.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        announce: Callable[[str], None] = lambda _: None,
+        announced: Callable[[], None] = lambda: None,
+    ) -> None:
         self.url = url
         self.on_postgres = url.startswith("postgresql")
-        self._announce = announce
+        self._announce, self._announced = announce, announced
         self.tails = Tails()
         # Told apart from what this process itself said, which it has announced already.
         self._process = uuid.uuid4().hex
@@ -178,6 +188,7 @@ class Store:
             # Before the connection is given back: somebody waits for this, and for that nobody.
             for topic in session.topics:
                 self._announce(topic)
+        self._announced()
 
     @contextmanager
     def turn(self, name: str) -> Iterator[bool]:
@@ -219,6 +230,7 @@ class Store:
                             process, _, topic = note.payload.partition(" ")
                             if process != self._process:
                                 self._announce(topic)
+                                self._announced()
             except psycopg.Error:
                 # The sweep each second is the net while the database is away.
                 self._stop.wait(1)
