@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import select
-import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from typing import Any
 from insitu.agent import cover_attempt, disk, judging, releasing, smoke
 from insitu.agent.accept import check_may_run
 from insitu.agent.attempt import Attempt, Next
-from insitu.agent.catalogue import DatasetVersion, list_datasets
+from insitu.agent.catalogue import DatasetVersion, offered
 from insitu.agent.direct.of_job import after_reading, keep_feeding, list_for_intake
 from insitu.agent.inside import intake_request, sandbox_spec
 from insitu.agent.job_root import JobRoot, ready_root
@@ -53,6 +52,7 @@ FAILURE_OF: Mapping[JobState, FailureClass] = {
     JobState.RELEASING: FailureClass.LOST,
 }
 
+_STAND_BACK_S = 0.1  # of the gate's process, so that a sandbox that starts in a few milliseconds has the processor
 _FINISH_S = 10.0
 _GATHER_S = 0.02  # after the first events that come after a pause; twice as long each time that more have come
 _LONGEST_GATHER_S = 0.2
@@ -77,7 +77,7 @@ def accept(attempt: Attempt) -> Next:
         job,
         policy,
         base=site.base.digest,
-        offered={(known.name, known.version): known.digest for known in list_datasets(site.folder)},
+        offered=offered(site.folder, [(pin.name, pin.version) for pin in document.datasets]),
         runs_of=site.store.runs_of,
         now=site.now(),
     )
@@ -134,9 +134,9 @@ def prepare(attempt: Attempt) -> Next:
     )
     # Sandbox and gate get ready beside each other and beside the disk, the one that takes longest first.
     with site.keepers.starting(request) as keeper:
-        site.store.sync()  # from here on no crash makes the site forget that it has accepted this job
         _make_room_for_intake(attempt, texts)
-        with site.intakes.starting(intake_request(attempt, data)) as intake:
+        with site.intakes.starting(intake_request(attempt, data), stand_back_s=_STAND_BACK_S) as intake:
+            site.store.sync()  # from here on no crash makes the site forget that it has accepted this job
             attempt.keeper = keeper.go()
             attempt.intake = ready_or_ended(attempt.keeper, intake)
     return _runs(attempt)
@@ -275,8 +275,9 @@ def _follow(attempt: Attempt, keeper: KeeperHandle) -> SandboxResult | None:
         results.append(keeper.wait())
         os.eventfd_write(ended, 1)
 
-    threading.Thread(target=watch, name=f"watch-{attempt.row.job_id}", daemon=True).start()
-    with disk.watched(attempt.workspace.root, lambda: _disk_rules(attempt), keeper.stop) as disk_watch:
+    threads = attempt.site.threads
+    threads.run(watch, name=f"watch-{attempt.row.job_id}")
+    with disk.watched(attempt.workspace.root, lambda: _disk_rules(attempt), keeper.stop, threads) as disk_watch:
         while not results and not attempt.detached.is_set():
             try:
                 _pass_on(attempt, ended)

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import select
 import socket
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from pathlib import Path
 from insitu.domain.errors import InsituError, InvalidInputError
 from insitu.intake.doors import Lines
 from insitu.intake.gated import gate_rules, warm_up
-from insitu.intake.request import MAX_REQUEST_BYTES, IntakeRequest, WarmUp, read_request
+from insitu.intake.request import MAX_REQUEST_BYTES, StandBack, WarmUp, read_request
 from insitu.intake.session import serve
 from insitu.intake.trial import serve_nobody
 
@@ -32,24 +33,42 @@ def main() -> int:
         gc.collect()
         gc.freeze()  # what was imported is not looked through again while a job runs
         lines = Lines(socket.socket(fileno=os.dup(sys.stdin.fileno())), most_bytes=MAX_REQUEST_BYTES)
-        request = _wait_for_request(lines)
-        if request is None:
+        line, stand_back = _wait_for_request(lines)
+        if not line:
             return 0
         if len(lines.sockets) != 1:
             raise InvalidInputError("with the request comes one socket, for control", code="bad-request")
+        _stand_back(lines.sockets[0], stand_back)
+        request = read_request(line)
         _write_faults_to(request.state_dir / "intake.log")
         make_rules = gate_rules(request)
         return runner.run(serve(request, make_rules, control=lines.sockets[0], ready=_say_ready))
 
 
-def _wait_for_request(lines: Lines) -> IntakeRequest | None:
-    """The request; before it there may be lines that say what to read ahead. None: the agent has gone."""
+def _wait_for_request(lines: Lines) -> tuple[bytes, StandBack]:
+    """The request, and what was said before it of how to take it up. Empty: the agent has gone."""
+    stand_back = StandBack()
     while line := lines.next():
         if line.startswith(b'{"warm_up"'):
-            warm_up(WarmUp.model_validate_json(line.split(b":", 1)[1].rstrip()[:-1]))
-            continue
-        return read_request(line)
-    return None
+            warm_up(WarmUp.model_validate_json(_inner(line)))
+        elif line.startswith(b'{"stand_back"'):
+            stand_back = StandBack.model_validate_json(_inner(line))
+        else:
+            return line, stand_back
+    return b"", stand_back
+
+
+def _inner(line: bytes) -> bytes:
+    """What a line of one key says."""
+    return line.split(b":", 1)[1].rstrip()[:-1]
+
+
+def _stand_back(control: socket.socket, stand_back: StandBack) -> None:
+    """Leave the processor to the sandbox until that has started, which its keeper says on the control socket."""
+    if stand_back.at_most_s:
+        poll = select.poll()
+        poll.register(control, select.POLLIN)
+        poll.poll(1000 * stand_back.at_most_s)
 
 
 def _say_ready() -> None:

@@ -146,10 +146,9 @@ class ArtifactStore:
     def __init__(
         self, state_dir: Path, *, most_bytes: int, most_files: int, is_ours: Callable[[Owner, str], bool]
     ) -> None:
+        # Made when the first file comes: most of what a job's first line waits for here is folders being made.
         self.root = state_dir / "artifacts"
         self._uploads = state_dir / "uploads"
-        self.root.mkdir(mode=0o750)
-        self._uploads.mkdir(mode=0o700)
         self._most_bytes = most_bytes
         self._most_files = most_files
         self._is_ours = is_ours
@@ -171,6 +170,9 @@ class ArtifactStore:
             refusal = unknown("this job has no such run or model")
         elif self.files >= self._most_files:
             refusal = _too_much()
+        if self._serial == 0:
+            self.root.mkdir(mode=0o750)
+            self._uploads.mkdir(mode=0o700)
         self._serial += 1
         return Upload(self, place, self._uploads / str(self._serial), refusal)
 

@@ -27,6 +27,7 @@ from insitu.domain.errors import UnavailableError
 from insitu.intake.doors import listen
 
 _READY_S = 20.0  # a process just started on a busy machine has to import first
+_MOST_INDEXES_AHEAD = 4
 _REFILL_AFTER_S = 0.5  # so that making the next one does not compete with the job that took the last one
 
 
@@ -303,6 +304,8 @@ class IntakePool:
         self._argv = argv
         self._env = dict(env)
         self._policy = policy
+        self._index_dirs: Sequence[str] = ()
+        """Of the last job's datasets: the next one will probably ask for the same."""
         self._waiting: deque[WaitingIntake] = deque()
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
@@ -319,7 +322,7 @@ class IntakePool:
         with self._lock:
             self._policy = policy
             for waiting in self._waiting:
-                self._send_policy(waiting)
+                self._warm_up(waiting)
 
     def start(self, request: Mapping[str, Any], *, timeout_s: float = _READY_S) -> IntakeHandle:
         """Give the request to a waiting process (or a new one), and return when it answers.
@@ -331,10 +334,14 @@ class IntakePool:
             return starting.ready(timeout_s=timeout_s)
 
     @contextlib.contextmanager
-    def starting(self, request: Mapping[str, Any]) -> Generator[StartingIntake]:
+    def starting(self, request: Mapping[str, Any], *, stand_back_s: float = 0.0) -> Generator[StartingIntake]:
         """Give the request to a waiting process (or a new one); at the end of the block it is ready, or ended.
 
         In the block its control socket takes connections: what is said there is heard once it is ready.
+
+        Args:
+            stand_back_s: for that long at most it does nothing before somebody connects there, as the sandbox's keeper
+                does when the code starts. It has the request from the beginning, whatever becomes of this agent.
 
         Raises:
             UnavailableError: the control socket can't be made.
@@ -348,6 +355,9 @@ class IntakePool:
             ) from exc
         with door:
             waiting = self._take()
+            self._index_dirs = request.get("index_dirs", ())[:_MOST_INDEXES_AHEAD]
+            if stand_back_s:
+                waiting.tell({"stand_back": {"at_most_s": stand_back_s}})
             waiting.tell(request, door)
         starting = StartingIntake(waiting.process, control)
         try:
@@ -384,12 +394,12 @@ class IntakePool:
 
     def _spawn(self) -> WaitingIntake:
         waiting = WaitingIntake(self._argv(), self._env)
-        self._send_policy(waiting)
+        self._warm_up(waiting)
         return waiting
 
-    def _send_policy(self, waiting: WaitingIntake) -> None:
-        if self._policy:
-            waiting.tell({"warm_up": {"policy": self._policy}})
+    def _warm_up(self, waiting: WaitingIntake) -> None:
+        if self._policy or self._index_dirs:
+            waiting.tell({"warm_up": {"policy": self._policy, "index_dirs": list(self._index_dirs)}})
 
     def _refill_later(self) -> None:
         with self._lock:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 
+from insitu.domain.errors import IntegrityError
 from insitu.domain.outputs import ReleaseContract
 from insitu.gate.channels.code_words import CODE_WORDS, CodeWords, CodeWordsFile, words_of
 from insitu.gate.channels.evidence import LiveEvidence
@@ -113,7 +116,7 @@ def gate_rules(request: IntakeRequest) -> Callable[[], Rules]:
         IntegrityError: the index of a dataset can't be read. Then nothing can be checked.
     """
     policy = _read_policy(request.policy).for_code(approved=request.in_envelope)
-    known = [KnownData.open(folder) for folder in request.index_dirs]
+    known = [_open_index(folder) for folder in request.index_dirs]
     contract = request.contract.as_contract()
     code = CodeWordsFile(request.state_dir / CODE_WORDS)
     texts = InstalledTextsFile(request.state_dir / INSTALLED_TEXTS)
@@ -127,6 +130,12 @@ def gate_rules(request: IntakeRequest) -> Callable[[], Rules]:
     )
 
 
+@lru_cache(maxsize=8)
+def _open_index(folder: Path) -> KnownData:
+    """A version's index never changes, so what was opened ahead is what the job's request names."""
+    return KnownData.open(folder)
+
+
 @lru_cache(maxsize=4)
 def _read_policy(text: str) -> Policy:
     return load_policy(text)
@@ -134,11 +143,14 @@ def _read_policy(text: str) -> Policy:
 
 def warm_up(ahead: WarmUp) -> None:
     """Do once what the first job would do for the first time, and read what it will probably read."""
-    rules: Rules = GateRules(_read_policy(ahead.policy or DEFAULT_POLICY_TEXT), ReleaseContract(("a*",)), [])
+    known: list[KnownData] = []
+    for folder in ahead.index_dirs:
+        with contextlib.suppress(IntegrityError):  # whoever asks for it is told
+            known.append(_open_index(folder))
+    policy = _read_policy(ahead.policy or DEFAULT_POLICY_TEXT).for_code(approved=False)
+    rules: Rules = GateRules(policy, ReleaseContract(("a*",)), known)
     now = datetime.now(UTC)
     rules.metric("a", 0.5, 0, now, run="")
     rules.param("a", "b", now)
     rules.name("a", now)
     rules.lines("stdout", ["a line"], now)
-    for folder in ahead.index_dirs:
-        KnownData.open(folder)

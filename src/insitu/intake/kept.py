@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 def at_least(count: int) -> int:
@@ -22,7 +22,8 @@ class Kept:
     """Counts by class, and details in a file up to a size; beyond it, counts alone."""
 
     def __init__(self, path: Path, *, most_bytes: int) -> None:
-        self._file = path.open("xb")
+        self._path = path
+        self._file: BinaryIO | None = None
         self._room_bytes = most_bytes
         self.counts: Counter[str] = Counter()
         self.rules: Counter[str] = Counter()  # for the site alone: how often each rule kept something
@@ -35,6 +36,8 @@ class Kept:
         line = json.dumps({"kind": kind, "rule": rule, **details}).encode() + b"\n"
         self._room_bytes -= len(line)
         if self._room_bytes > 0:
+            if self._file is None:
+                self._file = self._path.open("xb")
             self._file.write(line)
 
     def count(self, kind: str, number: int = 1, *, rule: str = "not-declared") -> None:
@@ -43,7 +46,9 @@ class Kept:
         self.rules[f"{kind}: {rule}"] += number
 
     def flush(self) -> None:
-        self._file.flush()
+        if self._file is not None:
+            self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()

@@ -59,6 +59,12 @@ class WarmUp(_Strict):
     index_dirs: tuple[Path, ...] = ()
 
 
+class StandBack(_Strict):
+    """How long a process leaves its request unread while nobody has connected to its control socket."""
+
+    at_most_s: float = Field(default=0.0, ge=0, le=10)
+
+
 class IntakeRequest(_Strict):
     job_id: str = Field(max_length=64)
     attempt: int = Field(ge=0)
