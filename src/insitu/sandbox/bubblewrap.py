@@ -87,6 +87,7 @@ class BubblewrapSandbox:
             root = plan_root(likely.rootfs, _LIKELY_TARGETS)
             arguments = [*self._arguments(root, likely.scratch_bytes, _mark_of(_who_i_am())), "--", "/bin/cat"]
             self._ahead = _Ahead(likely, root, _Anchor(self._program, arguments))
+            self._joiner.enter(self._ahead.anchor.news())
 
     def unprepare(self) -> None:
         """Nobody will start anything here."""
@@ -125,11 +126,10 @@ class BubblewrapSandbox:
         if self._joiner is None:
             self.prepare()
         assert self._joiner is not None
-        root, anchor, attached = self._place(spec)
+        root, anchor, to_attach = self._place(spec)
         plan = make_plan(spec, [target for _, target in root.binds], self._enforced())
-        plan["attach"] = [(str(mount.source), mount.target, mount.writable) for mount in attached]
         try:
-            self._joiner.join(plan, anchor.news())
+            self._joiner.join(plan, to_attach)
             self._joiner.group.assign(spec.name, spec.limits)
             self._joiner.start(streams())
         except (OSError, InsituError) as exc:
@@ -144,9 +144,11 @@ class BubblewrapSandbox:
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead.fits(spec):
             return ahead.root, ahead.anchor, spec.mounts
+        assert self._program is not None
+        assert self._joiner is not None
         if ahead is not None:
             ahead.anchor.kill()
-        assert self._program is not None
+            self._joiner = self._joiner.another()
         root = plan_root(spec.rootfs, [mount.target for mount in spec.mounts])
         arguments = self._arguments(root, spec.limits.scratch_bytes, spec.name, (spec.uid, spec.gid))
         for mount in spec.mounts:
@@ -155,7 +157,9 @@ class BubblewrapSandbox:
         if spec.tools is not None:  # it runs as root of a user namespace at best: never what an image calls cat
             arguments += ["--ro-bind", str(spec.tools), TOOLS_TARGET]
             anchor = command_beside(spec.tools, *anchor)
-        return root, _Anchor(self._program, [*arguments, "--remount-ro", "/", "--", *anchor]), ()
+        made = _Anchor(self._program, [*arguments, "--remount-ro", "/", "--", *anchor])
+        self._joiner.enter(made.news())
+        return root, made, ()
 
     def _forget_ahead(self) -> None:
         if self._ahead is not None:

@@ -49,6 +49,8 @@ _ENGINE_MOUNTS = frozenset({"/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "
 _KERNEL_FILE_SYSTEMS = frozenset({"proc", "tmpfs", "devpts", "mqueue", "sysfs", "cgroup", "cgroup2", "devtmpfs"})
 _BUFFER = 1 << 16
 _BACKLOG = 128
+_SIZE_BYTES = 11  # how long a plan is, as ten digits and the end of the line
+_MOST_DESCRIPTORS = 250  # in one message; the kernel's SCM_MAX_FD is 253
 
 
 class Refused(Exception):
@@ -349,14 +351,16 @@ def receive_plan(channel: _socket.socket) -> tuple[Plan, list[int]] | None:
     """(plan, descriptors) as `plan.send_plan` sent them; None when the keeper went away instead."""
     import json  # noqa: PLC0415 - a container's init needs it once, and the keeper's fork has it
 
-    data, extra, _, _ = channel.recvmsg(_BUFFER, _socket.CMSG_SPACE(32), _socket.MSG_CMSG_CLOEXEC)
-    if not data:
+    # No byte more, here and below: the next message may have descriptors with it.
+    most = _socket.CMSG_SPACE(4 * _MOST_DESCRIPTORS)
+    size, extra, _, _ = channel.recvmsg(_SIZE_BYTES, most, _socket.MSG_CMSG_CLOEXEC)
+    if not size:
         return None
-    sent = extra[0][2]
+    sent = extra[0][2] if extra else b""
     descriptors = [int.from_bytes(sent[at : at + 4], sys.byteorder) for at in range(0, len(sent), 4)]
-    size, _, plan = data.partition(b"\n")  # sent as one message, so it is here whole
+    plan = b""
     while len(plan) < int(size):
-        part = channel.recv(int(size) - len(plan))  # no byte more: the next message may have descriptors with it
+        part = channel.recv(int(size) - len(plan))
         if not part:
             return None
         plan += part

@@ -1,8 +1,9 @@
 """The fork of a keeper that joins a sandbox made by bubblewrap, and there becomes init.
 
 It is forked ahead, while the keeper waits: it moves into a control group (which
-takes longer than all the rest), gives up the bounding set, and waits to be told
-which sandbox. Then it enters the namespaces one by one, gives up uid and
+takes longer than all the rest), enters a sandbox that was made ahead as well, and
+waits to be told what will run there. Where none was, or another one is asked for, it
+enters that now. Then it attaches what is still to be mounted, gives up uid and
 capabilities, loads the filter, and is `init.run`.
 
 What it imported it imported before: after entering, the file system is the
@@ -16,13 +17,16 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from insitu.sandbox import cgroups, init, kernel
 from insitu.sandbox.plan import receive_descriptors, send_plan
+from insitu.sandbox.spec import Mount
 
+_ENTER: Mapping[str, Any] = {}
+"""The plan that comes with an anchor's news: that there is nothing to do yet but to enter."""
 _NAMESPACES = (
     ("user", kernel.CLONE_NEWUSER),
     ("ipc", kernel.CLONE_NEWIPC),
@@ -38,6 +42,7 @@ class Joiner:
 
     def __init__(self, group: cgroups.Group, program: bytes) -> None:
         self.group = group
+        self._program = program
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._pid = os.fork()
         if self._pid == 0:
@@ -45,13 +50,31 @@ class Joiner:
             _wait_and_join(theirs, group, program)
         theirs.close()
 
-    def join(self, plan: Mapping[str, Any], news: tuple[int, int, int]) -> None:
-        """Enter that sandbox as soon as it is made, and be init there, as far as to the start of the code.
+    def enter(self, news: tuple[int, int, int]) -> None:
+        """Enter that sandbox as soon as it is made, and wait there for `join`.
 
         `news` are the anchor's: a socket that says its pid, a pipe that says
         that it is ready, and one with its complaints.
         """
-        send_plan(self.channel, plan, news)
+        send_plan(self.channel, _ENTER, news)
+
+    def join(self, plan: Mapping[str, Any], mounts: Sequence[Mount]) -> None:
+        """Be init in the sandbox that was entered, as far as to the start of the code.
+
+        `mounts` are what it still lacks; their sources are looked at here, outside.
+        """
+        trees: list[int] = []
+        try:
+            trees.extend(kernel.copy_of_tree(str(mount.source)) for mount in mounts)
+            send_plan(self.channel, {**plan, "attach": [(mount.target, mount.writable) for mount in mounts]}, trees)
+        finally:
+            for tree in trees:
+                os.close(tree)
+
+    def another(self) -> Self:
+        """One that has entered nothing yet, in place of this one."""
+        self.end()
+        return type(self)(self.group, self._program)
 
     def start(self, streams: tuple[int, int]) -> None:
         """Let the code run, unless the sandbox is not fit for that: then it has said so."""
@@ -73,9 +96,13 @@ def _wait_and_join(channel: socket.socket, group: cgroups.Group, program: bytes)
         kernel.die_with_parent()
         _keep_only(channel.fileno())
         group.enter()
+        status = os.open("/proc/self/status", os.O_RDONLY)
         received = init.receive_plan(channel)
         if received is not None:
-            _join(channel, *received, group, program)
+            _enter(f"/proc/{_await_anchor(*received[1])}")
+            received = init.receive_plan(channel)
+        if received is not None:
+            _join(channel, *received, status, group, program)
     except OSError as exc:
         with contextlib.suppress(OSError):
             channel.sendall(f"failed join {' '.join(str(exc.strerror).split())}\n".encode())
@@ -84,15 +111,12 @@ def _wait_and_join(channel: socket.socket, group: cgroups.Group, program: bytes)
 
 
 def _join(
-    channel: socket.socket, plan: dict[str, Any], descriptors: list[int], group: cgroups.Group, program: bytes
+    channel: socket.socket, plan: dict[str, Any], trees: list[int], status: int, group: cgroups.Group, program: bytes
 ) -> None:
     if "cpu" not in group.folders:
         _bind_to_processors(plan["cpus"])
-    status = os.open("/proc/self/status", os.O_RDONLY)
-    trees = [(kernel.copy_of_tree(source), target, writable) for source, target, writable in plan["attach"]]
-    _enter(f"/proc/{_await_anchor(*descriptors)}")
     if trees:
-        _attach(trees)
+        _attach([(tree, *place) for tree, place in zip(trees, plan["attach"], strict=True)])
     with contextlib.suppress(OSError):  # no such namespaces before Linux 4.6
         kernel.unshare(kernel.CLONE_NEWCGROUP)  # its own group is then the root of what it sees
     plan["mountinfo"] = Path("/proc/1/mountinfo").read_text().splitlines()

@@ -13,9 +13,10 @@ order:
 1. writes `keeper.json`: who it is (pid and start time, so that a number used
    again is not mistaken for it), which sandbox, which name;
 2. makes the job's two pipes; or else lets the streams be files in the folder;
-3. lets the sandbox run, which it has made through the contract, and hands the
-   pipes' reading ends to the intake over its unix socket, and then the socket
-   on which the code finds its gate;
+3. lets the sandbox run, which it has made through the contract; when the code has
+   started, hands the pipes' reading ends to the intake over its unix socket, and then
+   the socket on which the code finds its gate: until then both only wait, and whoever
+   takes them up would take the processor from the start;
 4. waits for the end, for the time to be up, or for SIGTERM; asks the code to
    end, and after the grace kills all of it;
 5. writes `result.json`, whole and synced: it is there or it is not. Before
@@ -56,6 +57,7 @@ GO = "go\n"
 _SELFTEST_WAIT_S = 60
 """A busy machine may be slow to start an engine's container; an end is needed all the same."""
 _UNTIL_FAST = 8  # calls until the interpreter has made the most of a function
+_LAST_WORDS_S = 0.005
 _LONGEST_WAIT_S = 86400
 """epoll counts milliseconds in 31 bits; a service may be given more time than that."""
 
@@ -233,22 +235,20 @@ def _keep(request: KeeperRequest, sandbox: Sandbox, stop: socket.socket, claim: 
                 raise UnavailableError(f"the sandbox {spec.name} is not for this keeper", code="not-wanted")
             return ends
 
+        def once_it_runs(gate: list[int]) -> None:
+            streams.hand_over(gate)
+            # Only now: a disk takes as long as the whole start, and a crash of the machine ends the sandbox too.
+            _sync(request.state_dir / "keeper.json")
+
         started = sandbox.start(spec, room, when_wanted)
         try:
-            streams.hand_over()
-        except OSError:
+            watch = _Watch(spec, started, stop, once_it_runs)
+            result = watch.until_the_end()
+            if watch.note:
+                _note(request, watch.note)
+            return result
+        finally:
             started.kill()
-            raise
-    try:
-        # Only now: a disk takes as long as the whole start, and a crash of the machine ends the sandbox too.
-        _sync(request.state_dir / "keeper.json")
-        watch = _Watch(spec, started, stop, lambda listener: _tell_intake(request, b"gate", [listener]))
-        result = watch.until_the_end()
-        if watch.note:
-            _note(request, watch.note)
-        return result
-    finally:
-        started.kill()
 
 
 def _give_writable_mounts(spec: SandboxSpec) -> None:
@@ -272,8 +272,12 @@ class _Streams:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
         for descriptor in (*self._reading, *self._writing):
             os.close(descriptor)
+        self._reading, self._writing = [], []
 
     def make(self) -> tuple[int, int]:
         """The ends that the code writes to; ours to close."""
@@ -287,14 +291,20 @@ class _Streams:
                 self._writing.append(writing)
         return self._writing[0], self._writing[1]
 
-    def hand_over(self) -> None:
-        """Give the reading ends to the intake. The code may have begun: what it says waits in the pipes.
+    def hand_over(self, gate: list[int]) -> None:
+        """Give the reading ends to the intake, and the socket on which the code finds its gate.
+
+        The code has begun: what it says waits in the pipes, and whoever connects in the socket's queue.
 
         Raises:
             OSError: there is no intake.
         """
         if self._reading:
             _tell_intake(self._request, b"streams", self._reading)
+        self._close()  # what the code said ends with the code
+        with contextlib.suppress(OSError):  # the intake is gone since, which its agent sees
+            for listener in gate:
+                _tell_intake(self._request, b"gate", [listener])
 
 
 def _tell_intake(request: KeeperRequest, word: bytes, descriptors: list[int]) -> None:
@@ -309,10 +319,12 @@ class _Watch:
     """One sandbox from its start to its end: what init says, the clock, and who asks to stop."""
 
     def __init__(
-        self, spec: SandboxSpec, started: Started, stop: socket.socket, give_gate: Callable[[int], None]
+        self, spec: SandboxSpec, started: Started, stop: socket.socket, once_it_runs: Callable[[list[int]], None]
     ) -> None:
         self._spec = spec
-        self._give_gate = give_gate
+        self._once_it_runs = once_it_runs
+        self._gate: list[int] = []
+        """The socket on which the code finds its gate, once it is there."""
         self._started = started
         self._stop = stop
         self._words: list[str] = []
@@ -332,6 +344,7 @@ class _Watch:
             left_s = max(0.0, self._deadline - time.monotonic())
             ready = {key.fileobj for key, _ in selector.select(min(left_s, _LONGEST_WAIT_S))}
             if self._started.channel in ready and not self._hear():
+                self._let_its_last_words_pass()
                 return self._result()
             if self._stop in ready:
                 self._drain_stop()
@@ -348,7 +361,7 @@ class _Watch:
             data, listeners = receive_descriptors(self._started.channel, 4096, 1)
         except OSError:
             data = b""
-        self._pass_on(listeners)
+        self._keep_gate(listeners)
         if not data:
             return False
         *lines, self._rest = (self._rest + data).split(b"\n")
@@ -357,6 +370,8 @@ class _Watch:
             # After `started` the code could speak on a container's channel: then only an end is believed.
             if words == ["started"] and self._started_at is None:
                 self._started_at = datetime.now(UTC)
+                self._once_it_runs(self._gate)
+                self._close_gate()
                 if self._ending is None:
                     self._deadline = time.monotonic() + self._spec.limits.wall_s
             elif words and words[0] in (("exit", "signal") if self._started_at else ("refused", "failed")):
@@ -364,13 +379,17 @@ class _Watch:
                 return False
         return True
 
-    def _pass_on(self, listeners: list[int]) -> None:
-        """The socket on which the code finds its gate; it is ours to give until the code runs."""
+    def _keep_gate(self, listeners: list[int]) -> None:
+        """The socket on which the code finds its gate. Init gives it before the code runs; what comes later is not init's."""
+        if self._started_at is None and not self._gate:
+            self._gate, listeners = listeners[:1], listeners[1:]
         for listener in listeners:
-            if self._started_at is None:
-                with contextlib.suppress(OSError):  # the intake is gone, which its agent sees
-                    self._give_gate(listener)
             os.close(listener)
+
+    def _close_gate(self) -> None:
+        for listener in self._gate:
+            os.close(listener)
+        self._gate = []
 
     def _end(self, why: Reason) -> None:
         """Ask the code to end; the deadline becomes the end of the grace."""
@@ -380,6 +399,11 @@ class _Watch:
         self._deadline = time.monotonic() + self._spec.grace_s
         with contextlib.suppress(OSError):
             self._started.channel.send(b"stop\n")
+
+    def _let_its_last_words_pass(self) -> None:
+        """What the code said at its end passes the gate now, and ending a sandbox would take its processors and disk."""
+        if self._words and self._words[0] == "exit":
+            time.sleep(_LAST_WORDS_S)
 
     def _drain_stop(self) -> None:
         with contextlib.suppress(BlockingIOError):

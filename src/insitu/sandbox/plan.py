@@ -43,8 +43,8 @@ def make_plan(spec: SandboxSpec, binds: Iterable[str], enforced: Mapping[str, st
 def send_plan(channel: socket.socket, plan: Mapping[str, Any], descriptors: Sequence[int]) -> None:
     """To an init that waits for it in `init.receive_plan`. The code's stdout and stderr are the first two."""
     data = json.dumps(plan).encode()
-    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
-    sent = channel.sendmsg([b"%d\n" % len(data)], [rights])
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    sent = channel.sendmsg([b"%010d\n" % len(data)], rights)
     assert sent
     channel.sendall(data)
 
