@@ -16,6 +16,7 @@ from insitu.agent import steps
 from insitu.agent.attempt import Attempt, Next
 from insitu.agent.budget import spender
 from insitu.agent.site import Site
+from insitu.agent.spare_threads import Running
 from insitu.agent.store import AttemptRow
 from insitu.agent.stream import About, AttemptStream
 from insitu.agent.workspace import Workspace
@@ -48,7 +49,7 @@ class AttemptRunner:
         self._cancelled = threading.Event()
         if row.cancel:
             self._cancelled.set()
-        self.thread = threading.Thread(target=self._main, name=f"{row.job_id}-{row.attempt}", daemon=True)
+        self.thread = Running()
 
     @property
     def row(self) -> AttemptRow:
@@ -60,7 +61,7 @@ class AttemptRunner:
         return attempt.stream.acked if attempt else self._row.acked
 
     def start(self) -> None:
-        self.thread.start()
+        self._site.threads.run(self._main, name=f"{self._row.job_id}-{self._row.attempt}", running=self.thread)
 
     def cancel(self) -> None:
         """The hub wants it ended. Confirmed by a `cancelled` event once its processes are gone."""
@@ -149,6 +150,7 @@ class AttemptRunner:
             has_policy=lambda: site.policy.current() is not None,
             clock=site.now,
             acked=row.acked,
+            threads=site.threads,
         )
         self._attempt = Attempt(
             site, row, job, denied, workspace, stream, about, cancelled=self._cancelled, detached=self._detached

@@ -18,7 +18,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -108,6 +108,17 @@ def list_datasets(folder: SiteFolder, *, archived: bool = False) -> list[Dataset
     found = [_load(path) for path in folder.datasets.glob("*/*/version.json")]
     kept = [version for version in found if archived or not version.archived_at]
     return sorted(kept, key=lambda version: (version.name, version.version))
+
+
+def offered(folder: SiteFolder, wanted: Iterable[tuple[str, int]]) -> dict[tuple[str, int], str]:
+    """(dataset, version) → digest, of those of `wanted` that jobs may ask for here."""
+    found: dict[tuple[str, int], str] = {}
+    for name, number in wanted:
+        with suppress(NotFoundError):
+            version = find_dataset(folder, name, number)
+            if not version.archived_at:
+                found[name, number] = version.digest
+    return found
 
 
 def find_dataset(folder: SiteFolder, name: str, version: int | None = None) -> DatasetVersion:

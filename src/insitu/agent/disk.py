@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from insitu.agent.spare_threads import SpareThreads
 from insitu.domain.errors import DeniedError, InsituError, UnavailableError
 from insitu.domain.quantities import format_bytes
 from insitu.gate.policy.values import SandboxRules
@@ -130,7 +131,9 @@ class Watch:
 
 
 @contextmanager
-def watched(folder: Path, rules: Callable[[], SandboxRules | None], stop: Callable[[], object]) -> Generator[Watch]:
+def watched(
+    folder: Path, rules: Callable[[], SandboxRules | None], stop: Callable[[], object], threads: SpareThreads
+) -> Generator[Watch]:
     """Look at `folder` and its disk while a job runs, and call `stop` once when it is too much.
 
     Args:
@@ -153,8 +156,7 @@ def watched(folder: Path, rules: Callable[[], SandboxRules | None], stop: Callab
                 return
             pause_s = max(_PAUSE_S, _SHARE * (time.monotonic() - began))
 
-    thread = threading.Thread(target=look, name=f"disk-{folder.name}", daemon=True)
-    thread.start()
+    thread = threads.run(look, name=f"disk-{folder.name}")
     try:
         yield watch
     finally:

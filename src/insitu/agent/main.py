@@ -38,6 +38,7 @@ from insitu.agent.leftovers import remove_given_up
 from insitu.agent.policy_file import PolicyFile
 from insitu.agent.settings import AgentSettings, load_settings
 from insitu.agent.site import Site
+from insitu.agent.spare_threads import SpareThreads
 from insitu.agent.staging.data_cache import DataCache
 from insitu.agent.steward import Steward
 from insitu.agent.store import Store
@@ -59,6 +60,7 @@ from insitu.wire.sync import Capacity
 _log = logging.getLogger("insitu.agent")
 
 _LOCK_S = 5.0  # a steward's command that works on the folder by itself holds the lock for a moment
+_THREADS_A_JOB = 4  # its walk, its stream, and the looks at its sandbox and its disk
 _INTAKE_MEMORY = 2 << 30  # of address space; an idle one holds about 40 MB
 
 # All that a gate process sees of an environment.
@@ -209,6 +211,7 @@ def build_site(
             ),
             images=JobImages(cache, base.platform),
             now=lambda: store.floor_clock(datetime.now(UTC)),
+            threads=SpareThreads(_THREADS_A_JOB * (settings.warm + 1)),
         )
     finally:
         intakes.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from insitu.agent.judge_pool import JudgePool
 from insitu.agent.ledger import Ledger
 from insitu.agent.policy_file import PolicyFile
 from insitu.agent.settings import AgentSettings
+from insitu.agent.spare_threads import SpareThreads
 from insitu.agent.staging.data_cache import DataCache
 from insitu.agent.store import Store
 from insitu.images.base import UnpackedBase
@@ -52,6 +53,7 @@ class Site:
     """Of the agent's process, for datastores whose credentials stand there. Goes nowhere else."""
     now: Callable[[], datetime]
     """The site's clock, floored by the latest time it has recorded."""
+    threads: SpareThreads = field(default_factory=SpareThreads)
 
     @property
     def sandbox_prefix(self) -> str:

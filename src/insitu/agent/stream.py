@@ -25,6 +25,7 @@ from typing import Any
 
 from insitu.agent.hub_link import HubLink
 from insitu.agent.ledger import Ledger
+from insitu.agent.spare_threads import SpareThreads
 from insitu.agent.store import Store
 from insitu.domain.digests import digest_of
 from insitu.domain.errors import AuthenticationError, InsituError, UnavailableError, UnreachableError
@@ -78,6 +79,7 @@ class AttemptStream:
         has_policy: Callable[[], bool],
         clock: Callable[[], datetime],
         acked: int,
+        threads: SpareThreads,
     ) -> None:
         self._about, self._store, self._ledger, self._link = about, store, ledger, link
         self._may_spend, self._has_policy, self._clock = may_spend, has_policy, clock
@@ -97,8 +99,7 @@ class AttemptStream:
         self._next_seq = 1
         self._load(path)
         self._file = path.open("ab", buffering=0)
-        self._thread = threading.Thread(target=self._send_loop, name=f"stream-{about.job_id}", daemon=True)
-        self._thread.start()
+        self._thread = threads.run(self._send_loop, name=f"stream-{about.job_id}")
 
     # -- in ------------------------------------------------------------------------------------------------------------
 

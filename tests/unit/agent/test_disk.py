@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from insitu.agent.disk import check_free, check_taken, taken_by, watched
+from insitu.agent.spare_threads import SpareThreads
 from insitu.domain.errors import DeniedError, UnavailableError
 from insitu.gate.policy.values import SandboxRules
 
@@ -101,7 +102,7 @@ def test_a_job_that_takes_too_much_is_stopped_once(tmp_path: Path, fields: dict[
         calls.append(1)
         stopped.set()
 
-    with watched(tmp_path, lambda: rules(**fields), stop) as watch:
+    with watched(tmp_path, lambda: rules(**fields), stop, SpareThreads()) as watch:
         assert stopped.wait(20)
     assert watch.problem is not None
     assert (watch.problem.code, calls) == (code, [1])
@@ -114,6 +115,6 @@ def test_while_the_policy_can_not_be_read_nobody_is_ended(tmp_path: Path) -> Non
     def none() -> None:
         asked.set()
 
-    with watched(tmp_path, none, lambda: calls.append(1)) as watch:
+    with watched(tmp_path, none, lambda: calls.append(1), SpareThreads()) as watch:
         assert asked.wait(20)
     assert (watch.problem, calls) == (None, [])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from insitu.agent.ledger import Ledger
+from insitu.agent.spare_threads import SpareThreads
 from insitu.agent.store import Store
 from insitu.agent.stream import About, AttemptStream
 from insitu.domain.errors import ConflictError, InsituError, UnreachableError
@@ -66,6 +67,7 @@ def open_stream(tmp_path: Path, site: tuple[Store, Ledger]) -> Open:
             has_policy=lambda: True,
             clock=lambda: NOON,
             acked=row.acked,
+            threads=SpareThreads(),
         )
 
     return opened
