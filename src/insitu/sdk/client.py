@@ -245,13 +245,25 @@ class Client:
             InsituError: the hub did not take it.
         """
         prepared = job if isinstance(job, PreparedJob) else self.prepare(job, changes=changes)
-        envelope = prepared.sign(submitter=self._name(), key=self._key, now=datetime.now(UTC))
-        request = JobRequest(envelope=envelope)
+        envelope = self.sign(prepared)
         try:
-            return JobView.model_validate(self._post("/api/v1/jobs", request))
+            return self.submit_signed(envelope)
         except MissingBlobsError as exc:
             self._upload(exc.missing, prepared)
-        return JobView.model_validate(self._post("/api/v1/jobs", request))
+        return self.submit_signed(envelope)
+
+    def sign(self, prepared: PreparedJob) -> Envelope:
+        """A prepared job under this person's signature. It can be submitted once, within seven days."""
+        return prepared.sign(submitter=self._name(), key=self._key, now=datetime.now(UTC))
+
+    def submit_signed(self, envelope: Envelope) -> JobView:
+        """Hand a signed job to the hub. The same envelope again is the same job, so it may be repeated after a silence.
+
+        Raises:
+            MissingBlobsError: the hub lacks code or locks that the job names.
+            InsituError: the hub did not take it.
+        """
+        return JobView.model_validate(self._post("/api/v1/jobs", JobRequest(envelope=envelope)))
 
     def _upload(self, missing: list[str], prepared: PreparedJob) -> None:
         for digest in missing:
