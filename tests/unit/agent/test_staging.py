@@ -53,7 +53,7 @@ class CountedStore(FolderStore):
             self.read_bytes += length
         return super().read(name, start, length, etag=etag)
 
-    def stream(self, name: str, *, start: int = 0, length: int | None = None, etag: str = "") -> Any:
+    def stream(self, name: str, *, start: int = 0, length: int | None = None, etag: str = "", reuse: Any = None) -> Any:
         end = start + (length or 0)
         for at in range(start, end, 1000):
             yield self.read(name, at, min(1000, end - at), etag=etag)

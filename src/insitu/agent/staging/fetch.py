@@ -22,13 +22,14 @@ from insitu.agent.staging.coming import Coming, Passing
 from insitu.agent.staging.digests import BLOCK_BYTES, Buffer, DigestKeys, blocks_of
 from insitu.agent.staging.manifest import ManifestObject
 from insitu.agent.staging.objects import Objects
-from insitu.agent.stores.contract import ObjectChangedError, ObjectInfo, ObjectStore
+from insitu.agent.stores.contract import ObjectChangedError, ObjectInfo, ObjectStore, Reuse
 from insitu.agent.stores.meaning import changed
 from insitu.domain.errors import ConflictError
 
 WORKERS = 8
 _LONGEST_RUN = 8
 """Blocks that are asked for at once."""
+_PIECE = 512 << 10
 
 Task = Callable[[], None]
 
@@ -166,7 +167,7 @@ class Fetching:
 
         def learn(numbers: range) -> None:
             start, length = coming.place(numbers)
-            pieces = self.store.stream(info.name, start=start, length=length, etag=info.etag)
+            pieces = self.store.stream(info.name, start=start, length=length, etag=info.etag, reuse=_one_piece())
             with coming.arriving(pieces) as arriving:
                 for number in numbers:
                     leaf = one.leaves[number] = arriving.next(number, self.keys.leaf_to_come())
@@ -200,16 +201,17 @@ class Fetching:
             return self.store.read(source.wanted.name, start, length, etag=source.etag)
 
     def _stream(self, source: _Source, start: int, length: int) -> Iterator[Buffer]:
-        tried, begun = source.etag, False
+        tried, begun, reuse = source.etag, False, _one_piece()
+        name, stream = source.wanted.name, self.store.stream
         try:
-            for piece in self.store.stream(source.wanted.name, start=start, length=length, etag=tried):
+            for piece in stream(name, start=start, length=length, etag=tried, reuse=reuse):
                 begun = True
                 yield piece
         except ObjectChangedError:
             if begun:
                 raise
             source.look_again(tried)
-            yield from self.store.stream(source.wanted.name, start=start, length=length, etag=source.etag)
+            yield from stream(name, start=start, length=length, etag=source.etag, reuse=reuse)
 
     def _check_going(self) -> None:
         if self._ending.is_set() or self.stop():
@@ -227,6 +229,11 @@ class Fetching:
             thread.join()
         if line.failures:
             raise line.failures[0]
+
+
+def _one_piece() -> Reuse:
+    """Memory for what is hashed and written before the next piece comes; small enough to stay in the cache meanwhile."""
+    return Reuse(memoryview(bytearray(_PIECE)))
 
 
 @dataclass
