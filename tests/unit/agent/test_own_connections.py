@@ -118,7 +118,7 @@ def test_a_connection_is_used_again(connections_to):
         own = connections_to(url)
         made: list[object] = []
         connect = own._connect
-        own._connect = lambda address: made.append(address) or connect(address)  # type: ignore[method-assign]
+        own._connect = lambda address: made.append(address) or connect(address)
         assert [read(own, 0, 500)[0] for _ in range(3)] == [DATA[:500]] * 3
     assert len(made) == 1
 
@@ -238,7 +238,7 @@ def test_who_takes_no_more_leaves_no_connection_behind(connections_to):
         own = connections_to(url)
         pieces = own.stream("x", 0, 5000, TAG, Reuse(memoryview(bytearray(100))), Library())
         assert bytes(next(pieces)) == DATA[:100]
-        pieces.close()  # type: ignore[attr-defined]
+        pieces.close()
         assert own._idle == []
         read(own, 0, 5000)
         own.close()

@@ -127,9 +127,10 @@ class Ranges:
         if sum(map(len, block)) != length:
             raise changed(wanted.name)
         if not start % BLOCK_BYTES and (length == BLOCK_BYTES or start + length == wanted.size_bytes):
-            leaf = self._keys.leaf_of(*block)
+            digests = self._keys.under(wanted.scheme)
+            leaf = digests.leaf_of(*block)
             known = wanted.leaves[start // BLOCK_BYTES] if wanted.leaves else None
-            if leaf != known and self._keys.root_of(length, [leaf]) != wanted.digest:
+            if leaf != known and digests.root_of(length, [leaf]) != wanted.digest:
                 raise changed(wanted.name)
         return block
 

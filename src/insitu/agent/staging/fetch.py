@@ -113,11 +113,12 @@ class Fetching:
             yield from self._large(wanted, run)
 
     def _small(self, wanted: ManifestObject, *, here: bool) -> None:
-        if here and self.keys.of_file(self.objects.path(wanted.digest)) == wanted.digest:
+        digests = self.keys.under(wanted.scheme)
+        if here and digests.of_file(self.objects.path(wanted.digest)) == wanted.digest:
             self.progress(wanted.size_bytes)
             return
         data = self._read(_Source(self.store, wanted), 0, wanted.size_bytes)
-        if self.keys.root_of(len(data), [self.keys.leaf_of(data)]) != wanted.digest:
+        if digests.root_of(len(data), [digests.leaf_of(data)]) != wanted.digest:
             raise changed(wanted.name)
         self.objects.put(wanted.digest, data)
         self.progress(wanted.size_bytes)
@@ -125,7 +126,7 @@ class Fetching:
     def _check_large(self, wanted: ManifestObject, run: int) -> None:
         """Here whole, but of no version that is: what a staging left that was stopped. It may be damaged."""
         path = self.objects.path(wanted.digest)
-        if self.keys.of_file(path) == wanted.digest:
+        if self.keys.under(wanted.scheme).of_file(path) == wanted.digest:
             self.progress(wanted.size_bytes)
             return
         path.unlink()
@@ -140,20 +141,17 @@ class Fetching:
 
     def _run(self, coming: Coming, source: _Source, numbers: range) -> None:
         """Some blocks in a row: what is here of them by now, and the rest from the store."""
-        leaves = source.wanted.leaves
-        while coming.resumed and numbers and self._is_here(coming, numbers[0], leaves[numbers[0]]):
+        leaves, digests = source.wanted.leaves, self.keys.under(source.wanted.scheme)
+        while coming.resumed and numbers and digests.leaf_of(coming.read(numbers[0])) == leaves[numbers[0]]:
             self._count(coming, numbers[0], source.wanted.digest)
             numbers = numbers[1:]
         if not numbers:
             return
         with coming.arriving(self._stream(source, *coming.place(numbers))) as arriving:
             for number in numbers:
-                if arriving.next(number, self.keys.leaf_to_come()) != leaves[number]:
+                if arriving.next(number, digests.leaf_to_come()) != leaves[number]:
                     raise changed(source.wanted.name)
                 self._count(coming, number, source.wanted.digest)
-
-    def _is_here(self, coming: Coming, number: int, leaf: bytes) -> bool:
-        return self.keys.leaf_of(coming.read(number)) == leaf
 
     def _count(self, coming: Coming, number: int, digest: str) -> None:
         """One block more is here."""
@@ -170,12 +168,12 @@ class Fetching:
             pieces = self.store.stream(info.name, start=start, length=length, etag=info.etag, reuse=_one_piece())
             with coming.arriving(pieces) as arriving:
                 for number in numbers:
-                    leaf = one.leaves[number] = arriving.next(number, self.keys.leaf_to_come())
+                    leaf = one.leaves[number] = arriving.next(number, self.keys.newest.leaf_to_come())
                     if not leaf:
                         raise changed(info.name)
                     self.progress(coming.place(range(number, number + 1))[1])
                     if coming.done():
-                        digest = self.keys.root_of(info.size_bytes, one.leaves)
+                        digest = self.keys.newest.root_of(info.size_bytes, one.leaves)
                         coming.finish(digest)
                         learned(ManifestObject(info.name, info.size_bytes, info.etag, digest, tuple(one.leaves)))
                     self._check_going()
@@ -185,8 +183,8 @@ class Fetching:
 
     def _learn_small(self, info: ObjectInfo) -> ManifestObject:
         data = self.store.read(info.name, 0, info.size_bytes, etag=info.etag)
-        leaves = [self.keys.leaf_of(data)] if info.size_bytes else []
-        digest = self.keys.root_of(info.size_bytes, leaves)
+        digests = self.keys.newest
+        digest = digests.root_of(info.size_bytes, [digests.leaf_of(data)] if info.size_bytes else [])
         if self.keep and info.size_bytes and not self.objects.links(digest, info.size_bytes):
             self.objects.put(digest, data)
         self.progress(info.size_bytes)
