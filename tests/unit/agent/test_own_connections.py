@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from insitu.agent.stores.contract import Reuse
 from insitu.agent.stores.own_connections import OwnConnections
@@ -19,8 +27,12 @@ Answer = Callable[[socket.socket, str], None]
 
 
 @contextmanager
-def a_store(answer: Answer) -> Iterator[tuple[str, list[str]]]:
-    """A server that answers each request as it is told; its address, and the heads of the requests so far."""
+def a_store(answer: Answer, *, certificate: Path | None = None) -> Iterator[tuple[str, list[str]]]:
+    """A server that answers each request as it is told; its address, and the heads of the requests so far.
+
+    Args:
+        certificate: a file with it and its key; with one, TLS is spoken.
+    """
     heads: list[str] = []
     listening = socket.create_server(("127.0.0.1", 0))
     ends: list[socket.socket] = [listening]
@@ -31,16 +43,25 @@ def a_store(answer: Answer) -> Iterator[tuple[str, list[str]]]:
                 heads.append(head)
                 answer(connection, head)
 
+    def greet(connection: socket.socket) -> None:
+        if certificate is None:
+            talk(connection)
+            return
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        with suppress(OSError), context.wrap_socket(connection, server_side=True) as wrapped:
+            talk(wrapped)
+
     def serve() -> None:
         with suppress(OSError):
             while True:
                 connection, _ = listening.accept()
                 ends.append(connection)
-                threading.Thread(target=talk, args=[connection], daemon=True).start()
+                threading.Thread(target=greet, args=[connection], daemon=True).start()
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}", heads
+    yield f"http{'s' if certificate else ''}://127.0.0.1:{listening.getsockname()[1]}", heads
     for end in ends:
         with suppress(OSError):
             end.shutdown(socket.SHUT_RDWR)
@@ -185,6 +206,11 @@ def test_the_rest_of_an_object_is_that_of_the_same_object_though_nobody_named_it
     assert library.asked == [(700, len(DATA) - 700, TAG)]
 
 
+def test_an_object_without_a_tag_is_left_to_the_library(connections_to):
+    with a_store(says("200 OK", DATA)) as (url, _):
+        assert read(connections_to(url), 0, None, etag="")[1].asked == [(0, None, "")]
+
+
 def test_an_object_that_ends_earlier_gives_fewer_bytes(connections_to):
     with a_store(gives(10_000, len(DATA))) as (url, _):
         data, library = read(connections_to(url), 10_000, 5000)
@@ -210,10 +236,9 @@ def test_an_object_that_changed_says_nothing_of_the_others(connections_to):
 
 
 def test_a_store_that_hung_up_meanwhile_is_asked_again_the_next_time(connections_to):
-    with a_store(gives(0, 500, hang_up=True)) as (url, heads):
+    with a_store(gives(0, 500, hang_up=True)) as (url, _):
         own = connections_to(url)
         assert [read(own, 0, 500)[1].asked for _ in range(3)] == [[], [(0, 500, TAG)], []]
-        assert len(heads) == 2
 
 
 def test_nobody_answers_and_nobody_can_sign(free_port, connections_to):
@@ -231,6 +256,33 @@ def test_a_proxy_is_left_to_the_library(monkeypatch, free_port, connections_to):
         assert heads == []
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         assert read(connections_to(url), 0, 10)[1].asked == []
+
+
+def self_signed(path: Path) -> Path:
+    """A certificate for 127.0.0.1 that is its own authority, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "store")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + key.private_bytes(*form))
+    return path
+
+
+def test_a_certificate_that_is_not_trusted_is_left_to_the_library(connections_to, tmp_path, monkeypatch):
+    certificate = self_signed(tmp_path / "store.pem")
+    with a_store(gives(0, 5000), certificate=certificate) as (url, heads):
+        assert read(connections_to(url), 0, 5000)[1].asked == [(0, 5000, TAG)]
+        assert heads == [], "nothing was asked of a stranger"
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        data, library = read(connections_to(url), 0, 5000)
+    assert (data, library.asked) == (DATA[:5000], [])
 
 
 def test_who_takes_no_more_leaves_no_connection_behind(connections_to):

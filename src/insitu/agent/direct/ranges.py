@@ -9,7 +9,8 @@ it (If-Match, RFC 9110, 13.1.1); and a digest takes as long as all else together
 
 Threads read and hash ahead of whoever takes the blocks, so that store, digest and taker
 work beside each other; never more than `BLOCKS_AHEAD + 2` blocks are in memory for one range. What need not be hashed
-is given on as it comes, a piece at a time.
+is given on as it comes, a piece at a time: by one thread where it lies in memory that is used again, since a piece that
+is still in the processor's cache is worth more than one that was read ahead.
 """
 
 from __future__ import annotations

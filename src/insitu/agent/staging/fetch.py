@@ -3,7 +3,7 @@
 Workers take runs of blocks from one line, so that a single large object keeps all of
 them busy, as do ten thousand small ones. A run is one request to the store, since each
 costs some milliseconds there; it is as long as leaves every worker something to do. What comes of it is hashed and
-written by the same thread while it is still in the processor's cache, a megabyte at a time.
+written by the same thread while it is still in the processor's cache, half a megabyte at a time.
 
 What was begun goes on: an object that is whole is not fetched again, and of a large
 one only those blocks that don't verify. Nothing is believed for having been written

@@ -16,13 +16,13 @@ import http.client
 import ssl
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from urllib.parse import SplitResult, urlsplit
 
+from insitu.agent.hub_connections import has_proxy
 from insitu.agent.stores.contract import Buffer, Reuse
 from insitu.agent.stores.signed_requests import SignedRequest, Signer
 
@@ -114,7 +114,7 @@ class OwnConnections:
         return None
 
     def _connect(self, address: SplitResult) -> http.client.HTTPConnection:
-        if _has_proxy(address):
+        if has_proxy(address):
             raise ConnectionError("the library knows how to speak to a proxy")
         host, port = address.hostname or "", address.port
         if address.scheme == "https":
@@ -180,7 +180,9 @@ class Reading:
 
 def _is_what_was_asked_for(answer: http.client.HTTPResponse, start: int, length: int | None, etag: str) -> bool:
     """Whether these are the bytes: a store, or what stands before it, might send others than those that were named."""
-    if answer.length is None or answer.chunked or (etag and _etag(answer) != etag):
+    if answer.length is None or answer.chunked:
+        return False
+    if not _etag(answer) or (etag and _etag(answer) != etag):  # without one, the rest of a cut one could be another's
         return False
     if not start and length is None:
         return answer.status == 200
@@ -198,9 +200,3 @@ def _headers(start: int, length: int | None, etag: str) -> dict[str, str]:
 
 def _etag(answer: http.client.HTTPResponse) -> str:
     return answer.getheader("etag", "").strip('"')
-
-
-def _has_proxy(address: SplitResult) -> bool:
-    known = urllib.request.getproxies()
-    proxied = address.scheme in known or "all" in known
-    return proxied and not urllib.request.proxy_bypass(address.hostname or "")
