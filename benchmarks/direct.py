@@ -2,8 +2,8 @@
 
 Ours is the whole way: a process reads an address with the standard library, as
 pandas does; the intake, a process of its own, passes the connection on; the agent
-reads the store in blocks, compares ETag and digest of each, and writes it to the
-connection. The reference is one loop over `obstore.get(…).stream()` on the same
+reads the store under the manifest's ETag, compares the digests of a folder's blocks
+as well, and writes them to the connection. The reference is one loop over `obstore.get(…).stream()` on the same
 object, whose pieces are thrown away. Both from Azurite, and from a folder whose
 files are in memory already.
 """

@@ -45,7 +45,8 @@ ONLY_HERE = [
     ("", ("sqlalchemy", "alembic", "psycopg"), ("hub/store/", "hub/mlflow_metrics.py")),
     ("", ("mlflow",), ("hub/tracking.py", "hub/mlflow_")),
     ("", ("fastapi", "starlette"), ("hub/",)),
-    ("agent/", HTTP_CLIENTS, ("agent/hub_link.py", "agent/hub_connections.py")),
+    # What leaves goes to the hub, and is written down first; from stores the agent reads, by requests without a body.
+    ("agent/", HTTP_CLIENTS, ("agent/hub_link.py", "agent/hub_connections.py", "agent/stores/own_connections.py")),
     ("gate/", (*HTTP_CLIENTS, "socket", "socketserver", "http.server", "ssl"), ()),
     # Loading a pickle runs it. The gate reads opcodes with pickletools, which loads nothing.
     ("", ("pickle", "joblib", "cloudpickle", "dill", "shelve"), ("serving/",)),

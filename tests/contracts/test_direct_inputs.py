@@ -152,7 +152,7 @@ class Liar(FolderStore):
         data = super().read(name, start, length, etag=etag)
         return bytes(length) if self.lies and start >= BLOCK_BYTES else data
 
-    def stream(self, name, *, start=0, length=None, etag=""):
+    def stream(self, name, *, start=0, length=None, etag="", reuse=None):
         at = start
         for piece in super().stream(name, start=start, length=length, etag=etag):
             yield bytes(len(piece)) if self.lies and at >= BLOCK_BYTES else piece

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +13,11 @@ import pytest
 from insitu.agent.stores.addresses import StoreAddress, parse_address
 from insitu.agent.stores.contract import (
     RANGE_BYTES,
+    Buffer,
     ObjectChangedError,
     ObjectMissingError,
     ObjectStore,
+    Reuse,
     StoreListError,
     StoreLoginError,
     StoreReadError,
@@ -154,6 +156,39 @@ def test_a_stream_gives_all_from_where_it_is_asked(kept):
     assert b"".join(store.stream("x.bin", start=9, length=0)) == b""
 
 
+def into_one_piece(size: int = 100_000, *, full: bool = True) -> Reuse:
+    return Reuse(memoryview(bytearray(size)), full=full)
+
+
+def copied(pieces: Iterable[Buffer]) -> list[bytes]:
+    return [bytes(piece) for piece in pieces]
+
+
+def test_a_stream_may_be_read_into_memory_that_is_used_again(kept):
+    data = secrets.token_bytes(RANGE_BYTES + 12_345)
+    kept.put("x.bin", data)
+    store = kept.store
+    etag = store.describe("x.bin").etag
+    for full in (True, False):
+        for options in ({"etag": etag}, {"start": 5, "length": RANGE_BYTES + 7}, {"start": RANGE_BYTES}, {"length": 0}):
+            start, length = options.get("start", 0), options.get("length", len(data))
+            pieces = store.stream("x.bin", **options, reuse=into_one_piece(full=full))
+            assert b"".join(copied(pieces)) == data[start : start + length]
+    store.close()
+
+
+def test_what_is_read_into_memory_is_the_object_that_was_listed(kept):
+    kept.put("x.csv", b"first")
+    store = kept.store
+    etag = store.describe("x.csv").etag
+    kept.put("x.csv", b"other, longer")
+    with pytest.raises(ObjectChangedError):
+        list(store.stream("x.csv", etag=etag, reuse=into_one_piece()))
+    with pytest.raises(ObjectMissingError):
+        list(store.stream("nope", reuse=into_one_piece()))
+    store.close()
+
+
 def test_an_object_of_no_bytes_is_an_object(kept):
     kept.put("empty", b"")
     store = kept.store
@@ -170,6 +205,33 @@ def test_names_may_be_of_any_script_and_hold_odd_characters(kept):
     assert names(store) == sorted(odd)
     for found in store.list():
         assert bytes(store.read(found.name, 0, found.size_bytes, etag=found.etag)).decode() == found.name
+
+
+@pytest.mark.parametrize("kept", [way for way in WAYS if way != "folder"], indirect=True)
+def test_our_own_connection_alone_reads_any_name(kept, monkeypatch, azurite):
+    inner = replace(kept, address=replace(kept.address, prefix="in ü/"))
+    ways = [inner.credentials]
+    if kept.address.kind == "azure":
+        ways.append(Credentials("file", {"sas_token": azurite.sas()}))
+    odd = [
+        "ü b/größe (1).csv",
+        "数据/患者 #7.csv",
+        "50%/a+b&c=d.csv",
+        "emoji/🧬.bin",
+        "e\u0301/decomposed",
+        "x?y",
+        "a%20b",
+    ]
+    for name in odd:
+        kept.put(f"in ü/{name}", name.encode() * 3)
+    for credentials in ways:
+        store = replace(inner, credentials=credentials).store
+        found = {one.name: one for one in store.list()}
+        monkeypatch.setattr(store, "_stream", lambda *asked: pytest.fail(f"the library was asked for {asked}"))
+        for name in odd:
+            pieces = store.stream(name, start=2, etag=found[name].etag, reuse=into_one_piece())
+            assert b"".join(copied(pieces)) == (name.encode() * 3)[2:]
+        store.close()
 
 
 def test_an_object_that_was_written_again_is_not_read_as_the_one_that_was_listed(kept):
@@ -343,3 +405,16 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch):
         open_store(address, Credentials())
     assert missing.value.code == "extra-missing"
     assert "insitu[agent,azure]" in missing.value.hint
+
+
+def test_a_refusal_has_its_name_where_our_own_connection_met_it_first(azure, azurite):
+    for credentials, error, code in (
+        ({"account_key": "Zm9v" * 22}, StoreLoginError, "store-key-wrong"),
+        ({"account_key": "not a key!"}, StoreLoginError, "store-key-malformed"),
+        ({"sas_token": azurite.sas(hours=-1)}, StoreLoginError, "store-token-expired"),
+        ({"sas_token": azurite.sas(permission="l")}, StoreReadError, "store-read-denied"),
+    ):
+        with pytest.raises(error) as refused:
+            list(with_credentials(azure, **credentials).stream("x.csv", reuse=into_one_piece()))
+        assert refused.value.code == code
+        assert "sig=" not in f"{refused.value!r}{refused.value.__context__!r}"

@@ -36,7 +36,7 @@ class HangingStore(FolderStore):
             threading.Event().wait()
         return super().read(name, start, length, etag=etag)
 
-    def stream(self, name: str, *, start: int = 0, length: int | None = None, etag: str = "") -> Any:
+    def stream(self, name: str, *, start: int = 0, length: int | None = None, etag: str = "", reuse: Any = None) -> Any:
         end = start + (length or 0)
         for at in range(start, end, BLOCK_BYTES):
             yield self.read(name, at, min(BLOCK_BYTES, end - at), etag=etag)

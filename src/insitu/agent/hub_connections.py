@@ -67,10 +67,10 @@ def read_all(incoming: Incoming, most_bytes: int) -> bytes:
     return bytes(buffer[:filled])
 
 
-def has_proxy(hub: SplitResult) -> bool:
-    """Whether the machine's environment has a proxy between this site and the hub."""
+def has_proxy(address: SplitResult) -> bool:
+    """Whether the machine's environment has a proxy between this site and an address: the hub's, or a store's."""
     proxies = getproxies()
-    return bool(proxies.get(hub.scheme) or proxies.get("all")) and not proxy_bypass(hub.hostname or "")
+    return bool(proxies.get(address.scheme) or proxies.get("all")) and not proxy_bypass(address.hostname or "")
 
 
 class OpenConnections:

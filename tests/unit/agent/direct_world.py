@@ -28,8 +28,8 @@ def manifest_of(store: ObjectStore, prefix: str = "") -> list[ManifestObject]:
     found: list[ManifestObject] = []
     for info in sorted(store.list(prefix), key=lambda one: one.name):
         data = bytes(store.read(info.name, 0, info.size_bytes))
-        leaves = [KEYS.leaf_of(data[at : at + BLOCK_BYTES]) for at in range(0, max(len(data), 1), BLOCK_BYTES)]
-        digest = KEYS.root_of(len(data), leaves)
+        leaves = [KEYS.newest.leaf_of(data[at : at + BLOCK_BYTES]) for at in range(0, max(len(data), 1), BLOCK_BYTES)]
+        digest = KEYS.newest.root_of(len(data), leaves)
         kept = tuple(leaves) if len(leaves) > 1 else ()
         found.append(ManifestObject(info.name, info.size_bytes, info.etag, digest, kept))
     return found

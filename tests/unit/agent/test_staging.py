@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import hmac
 import os
 import subprocess
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from insitu.agent.staging import digests, views
@@ -53,7 +55,7 @@ class CountedStore(FolderStore):
             self.read_bytes += length
         return super().read(name, start, length, etag=etag)
 
-    def stream(self, name: str, *, start: int = 0, length: int | None = None, etag: str = "") -> Any:
+    def stream(self, name: str, *, start: int = 0, length: int | None = None, etag: str = "", reuse: Any = None) -> Any:
         end = start + (length or 0)
         for at in range(start, end, 1000):
             yield self.read(name, at, min(1000, end - at), etag=etag)
@@ -444,12 +446,79 @@ def test_a_manifest_is_read_as_it_was_written(bench, tmp_path):
     assert load_manifest(tmp_path / "again.json") == manifest
 
 
+def older(version: Staged) -> Staged:
+    """As a version was written down when leaves were of HMAC-SHA-256 and manifests named no scheme."""
+    document = orjson.loads(version.manifest.read_bytes())
+    leaf, root = (hmac.digest(KEY, f"insitu-object/{part}".encode(), "sha256") for part in ("leaf", "root"))
+    view = version.manifest.parent / "cache" / "views" / version.view
+    for row in document["objects"]:
+        data = (view / row[0]).read_bytes()
+        leaves = [hmac.digest(leaf, data[at : at + 1000], "sha256") for at in range(0, len(data), 1000)]
+        row[3] = hmac.digest(root, len(data).to_bytes(8, "big") + b"".join(leaves), "sha256").hex()
+        row[4] = b"".join(leaves).hex() if len(leaves) > 1 else ""
+    del document["scheme"]
+    version.manifest.write_bytes(orjson.dumps({**document, "format": 1}))
+    return replace(version, digest=load_manifest(version.manifest).digest(KEY))
+
+
+def test_a_version_of_the_older_scheme_is_staged_and_verified_by_its_own(bench):
+    bench.write(a__one=bytes_of(10), a__large=bytes_of(5_432), empty=b"")
+    newer = bench.add("x@1")
+    version = older(newer)
+    bench.evict(newer)
+    bench.store.fail_after = 3000
+    with pytest.raises(StoreUnreachableError):
+        bench.cache.stage(version, bench.open)
+    bench.store.fail_after = None
+    path = bench.cache.stage(version, bench.open)
+    assert files_in(path) == {"a/one": bytes_of(10), "a/large": bytes_of(5_432), "empty": b""}
+    assert bench.store.read_bytes < 2 * 5_432, "what had come verified by the older scheme"
+    (path / "a" / "large").chmod(0o644)
+    (path / "a" / "large").write_bytes(bytes(5_432))
+    assert files_in(bench.cache.stage(version, bench.open))["a/large"] == bytes_of(5_432)
+    bench.evict(version)
+    bench.write(a__large=bytes_of(5_432, seed=1))
+    with pytest.raises(IntegrityError, match="dataset x@1 is not what it was"):
+        bench.cache.stage(version, bench.open)
+
+
+def test_digests_stay_what_they_were():
+    """Manifests hold them, and caches are named by them."""
+    keys = digests.DigestKeys.of(KEY)
+    roots = {scheme: keys.under(scheme).root_of(3, [keys.under(scheme).leaf_of(b"abc")]) for scheme in digests.SCHEMES}
+    assert roots == {
+        "hmac-sha256": "7510d684d50f5997ca7e620b3a57992b1e8fce2c288e1e02b2beae003fbf92b3",
+        "blake3": "0f8142b868a7b02d2d2c02d8f3915c43a3c30dda5b9d99d6c116f7fbec9b4aaa",
+    }
+
+
+@pytest.mark.parametrize("change", [{"scheme": "md5"}, {"scheme": None}, {"format": 3}, {"block_bytes": 999}])
+def test_a_manifest_that_is_not_understood_is_not_used(bench, change):
+    bench.write(one=bytes_of(10))
+    version = bench.add("x@1")
+    version.manifest.write_bytes(orjson.dumps({**orjson.loads(version.manifest.read_bytes()), **change}))
+    with pytest.raises(IntegrityError, match="can't be read"):
+        load_manifest(version.manifest)
+
+
+def test_leaves_of_another_scheme_are_no_leaves_of_this_one(bench):
+    bench.write(large=bytes_of(5_432))
+    version = bench.add("x@1")
+    bench.evict(version)
+    document = orjson.loads(version.manifest.read_bytes())
+    version.manifest.write_bytes(orjson.dumps({**document, "scheme": "hmac-sha256"}))
+    with pytest.raises(IntegrityError):
+        bench.cache.stage(version, bench.open)
+
+
 def test_another_sites_key_gives_other_digests(bench):
     bench.write(one=bytes_of(10))
     version = bench.add("x@1")
     manifest: Manifest = load_manifest(version.manifest)
     assert manifest.digest(b"o" * 32) != version.digest
-    assert digests.DigestKeys.of(b"o" * 32).of_file(bench.cache.path(version) / "one") != manifest.objects[0].digest
+    assert (
+        digests.DigestKeys.of(b"o" * 32).newest.of_file(bench.cache.path(version) / "one") != manifest.objects[0].digest
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ it (If-Match, RFC 9110, 13.1.1); and a digest takes as long as all else together
 
 Threads read and hash ahead of whoever takes the blocks, so that store, digest and taker
 work beside each other; never more than `BLOCKS_AHEAD + 2` blocks are in memory for one range. What need not be hashed
-is given on as it comes, a piece at a time.
+is given on as it comes, a piece at a time: by one thread where it lies in memory that is used again, since a piece that
+is still in the processor's cache is worth more than one that was read ahead.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from typing import TypeVar
 
 from insitu.agent.staging.digests import BLOCK_BYTES, Buffer, DigestKeys
 from insitu.agent.staging.manifest import ManifestObject
-from insitu.agent.stores.contract import ObjectStore
+from insitu.agent.stores.contract import ObjectStore, Reuse
 from insitu.agent.stores.meaning import changed
 
 BLOCKS_AHEAD = 2
 PIECES_AHEAD = 4
 _IN_ONE_STREAM = 2 * BLOCK_BYTES  # from here on a single request is cheaper than one for each block
 _THRIFTY_BYTES = 1 << 20
+_PASSED_BYTES = 256 << 10
 
 Block = list[Buffer]
 """In pieces, as they came."""
@@ -87,13 +89,20 @@ class Ranges:
 
     def _plain_stream(self, wanted: ManifestObject, start: int, length: int) -> Generator[Buffer, None, None]:
         """As it comes: each piece is given on while it is still in the processor's cache."""
-        stream = self._store.stream(wanted.name, start=start, length=length, etag=wanted.etag)
-        with closing(_Pieces(stream, length)) as pieces, closing(self._ahead(iter(pieces), PIECES_AHEAD)) as coming:
+        reuse = Reuse(memoryview(bytearray(_PASSED_BYTES)), full=False) if self._store.reuses else None
+        stream = self._store.stream(wanted.name, start=start, length=length, etag=wanted.etag, reuse=reuse)
+        with closing(_Pieces(stream, length)) as pieces, closing(self._coming(iter(pieces), reuse)) as coming:
             for piece in coming:
                 yield piece
                 length -= len(piece)
         if length:
             raise changed(wanted.name)
+
+    def _coming(
+        self, pieces: Generator[memoryview, None, None], reuse: Reuse | None
+    ) -> Generator[memoryview, None, None]:
+        """One after the other, as long as they lie in the same memory."""
+        return pieces if reuse else self._ahead(pieces, PIECES_AHEAD)
 
     def _ahead(self, source: Generator[Item, None, None], room: int) -> Generator[Item, None, None]:
         """What `source` gives, taken by a thread of ours up to `room` ahead, and by nobody any more afterwards."""
@@ -119,9 +128,10 @@ class Ranges:
         if sum(map(len, block)) != length:
             raise changed(wanted.name)
         if not start % BLOCK_BYTES and (length == BLOCK_BYTES or start + length == wanted.size_bytes):
-            leaf = self._keys.leaf_of(*block)
+            digests = self._keys.under(wanted.scheme)
+            leaf = digests.leaf_of(*block)
             known = wanted.leaves[start // BLOCK_BYTES] if wanted.leaves else None
-            if leaf != known and self._keys.root_of(length, [leaf]) != wanted.digest:
+            if leaf != known and digests.root_of(length, [leaf]) != wanted.digest:
                 raise changed(wanted.name)
         return block
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hmac
 import os
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
-from insitu.agent.staging.digests import BLOCK_BYTES, Buffer, blocks_of
+from insitu.agent.staging.digests import BLOCK_BYTES, Buffer, Hasher, blocks_of
 from insitu.agent.staging.objects import Objects, write_all
 
 
@@ -57,7 +56,8 @@ class Coming:
 
     def finish(self, digest: str) -> None:
         with self._opened() as file:
-            os.ftruncate(file, self._size)
+            if os.fstat(file).st_size != self._size:  # asked of a file that has it, that takes a millisecond or two
+                os.ftruncate(file, self._size)
         if self._objects.links(digest, self._size):
             self._path.unlink()
         else:
@@ -96,7 +96,7 @@ class Arriving:
         self._coming, self._pieces, self._file = coming, pieces, file
         self._rest = memoryview(b"")
 
-    def next(self, number: int, leaf: hmac.HMAC) -> bytes:
+    def next(self, number: int, leaf: Hasher) -> bytes:
         """Write a block, the one that follows on the last, and hand it to `leaf`: its digest; empty if less came."""
         at, left = self._coming.place(range(number, number + 1))
         while left:

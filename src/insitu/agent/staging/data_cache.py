@@ -198,15 +198,18 @@ class DataCache:
 
     def _verifies(self, manifest: Manifest, view: Path) -> bool:
         with suppress(OSError):
-            return all(self.keys.of_file(view / one.name) == one.digest for one in manifest.objects if one.size_bytes)
+            return all(self._is_one(one, view / one.name) for one in manifest.objects if one.size_bytes)
         return False
+
+    def _is_one(self, one: ManifestObject, path: Path) -> bool:
+        return self.keys.under(one.scheme).of_file(path) == one.digest
 
     def _remove_damaged(self, version: Staged) -> None:
         """Its damaged objects with it: other versions that share them hold the same bytes, and are hashed in their turn."""
         with self._lock:
             for one in load_manifest(version.manifest).objects:
                 path = self.objects.path(one.digest)
-                if one.size_bytes and path.exists() and self.keys.of_file(path) != one.digest:
+                if one.size_bytes and path.exists() and not self._is_one(one, path):
                     path.unlink()
             self.views.remove(version.view)
 

@@ -3,7 +3,7 @@
 Workers take runs of blocks from one line, so that a single large object keeps all of
 them busy, as do ten thousand small ones. A run is one request to the store, since each
 costs some milliseconds there; it is as long as leaves every worker something to do. What comes of it is hashed and
-written by the same thread while it is still in the processor's cache, a megabyte at a time.
+written by the same thread while it is still in the processor's cache, half a megabyte at a time.
 
 What was begun goes on: an object that is whole is not fetched again, and of a large
 one only those blocks that don't verify. Nothing is believed for having been written
@@ -22,13 +22,14 @@ from insitu.agent.staging.coming import Coming, Passing
 from insitu.agent.staging.digests import BLOCK_BYTES, Buffer, DigestKeys, blocks_of
 from insitu.agent.staging.manifest import ManifestObject
 from insitu.agent.staging.objects import Objects
-from insitu.agent.stores.contract import ObjectChangedError, ObjectInfo, ObjectStore
+from insitu.agent.stores.contract import ObjectChangedError, ObjectInfo, ObjectStore, Reuse
 from insitu.agent.stores.meaning import changed
 from insitu.domain.errors import ConflictError
 
 WORKERS = 8
 _LONGEST_RUN = 8
 """Blocks that are asked for at once."""
+_PIECE = 512 << 10
 
 Task = Callable[[], None]
 
@@ -112,11 +113,12 @@ class Fetching:
             yield from self._large(wanted, run)
 
     def _small(self, wanted: ManifestObject, *, here: bool) -> None:
-        if here and self.keys.of_file(self.objects.path(wanted.digest)) == wanted.digest:
+        digests = self.keys.under(wanted.scheme)
+        if here and digests.of_file(self.objects.path(wanted.digest)) == wanted.digest:
             self.progress(wanted.size_bytes)
             return
         data = self._read(_Source(self.store, wanted), 0, wanted.size_bytes)
-        if self.keys.root_of(len(data), [self.keys.leaf_of(data)]) != wanted.digest:
+        if digests.root_of(len(data), [digests.leaf_of(data)]) != wanted.digest:
             raise changed(wanted.name)
         self.objects.put(wanted.digest, data)
         self.progress(wanted.size_bytes)
@@ -124,7 +126,7 @@ class Fetching:
     def _check_large(self, wanted: ManifestObject, run: int) -> None:
         """Here whole, but of no version that is: what a staging left that was stopped. It may be damaged."""
         path = self.objects.path(wanted.digest)
-        if self.keys.of_file(path) == wanted.digest:
+        if self.keys.under(wanted.scheme).of_file(path) == wanted.digest:
             self.progress(wanted.size_bytes)
             return
         path.unlink()
@@ -139,20 +141,17 @@ class Fetching:
 
     def _run(self, coming: Coming, source: _Source, numbers: range) -> None:
         """Some blocks in a row: what is here of them by now, and the rest from the store."""
-        leaves = source.wanted.leaves
-        while coming.resumed and numbers and self._is_here(coming, numbers[0], leaves[numbers[0]]):
+        leaves, digests = source.wanted.leaves, self.keys.under(source.wanted.scheme)
+        while coming.resumed and numbers and digests.leaf_of(coming.read(numbers[0])) == leaves[numbers[0]]:
             self._count(coming, numbers[0], source.wanted.digest)
             numbers = numbers[1:]
         if not numbers:
             return
         with coming.arriving(self._stream(source, *coming.place(numbers))) as arriving:
             for number in numbers:
-                if arriving.next(number, self.keys.leaf_to_come()) != leaves[number]:
+                if arriving.next(number, digests.leaf_to_come()) != leaves[number]:
                     raise changed(source.wanted.name)
                 self._count(coming, number, source.wanted.digest)
-
-    def _is_here(self, coming: Coming, number: int, leaf: bytes) -> bool:
-        return self.keys.leaf_of(coming.read(number)) == leaf
 
     def _count(self, coming: Coming, number: int, digest: str) -> None:
         """One block more is here."""
@@ -166,15 +165,15 @@ class Fetching:
 
         def learn(numbers: range) -> None:
             start, length = coming.place(numbers)
-            pieces = self.store.stream(info.name, start=start, length=length, etag=info.etag)
+            pieces = self.store.stream(info.name, start=start, length=length, etag=info.etag, reuse=_one_piece())
             with coming.arriving(pieces) as arriving:
                 for number in numbers:
-                    leaf = one.leaves[number] = arriving.next(number, self.keys.leaf_to_come())
+                    leaf = one.leaves[number] = arriving.next(number, self.keys.newest.leaf_to_come())
                     if not leaf:
                         raise changed(info.name)
                     self.progress(coming.place(range(number, number + 1))[1])
                     if coming.done():
-                        digest = self.keys.root_of(info.size_bytes, one.leaves)
+                        digest = self.keys.newest.root_of(info.size_bytes, one.leaves)
                         coming.finish(digest)
                         learned(ManifestObject(info.name, info.size_bytes, info.etag, digest, tuple(one.leaves)))
                     self._check_going()
@@ -184,8 +183,8 @@ class Fetching:
 
     def _learn_small(self, info: ObjectInfo) -> ManifestObject:
         data = self.store.read(info.name, 0, info.size_bytes, etag=info.etag)
-        leaves = [self.keys.leaf_of(data)] if info.size_bytes else []
-        digest = self.keys.root_of(info.size_bytes, leaves)
+        digests = self.keys.newest
+        digest = digests.root_of(info.size_bytes, [digests.leaf_of(data)] if info.size_bytes else [])
         if self.keep and info.size_bytes and not self.objects.links(digest, info.size_bytes):
             self.objects.put(digest, data)
         self.progress(info.size_bytes)
@@ -200,16 +199,17 @@ class Fetching:
             return self.store.read(source.wanted.name, start, length, etag=source.etag)
 
     def _stream(self, source: _Source, start: int, length: int) -> Iterator[Buffer]:
-        tried, begun = source.etag, False
+        tried, begun, reuse = source.etag, False, _one_piece()
+        name, stream = source.wanted.name, self.store.stream
         try:
-            for piece in self.store.stream(source.wanted.name, start=start, length=length, etag=tried):
+            for piece in stream(name, start=start, length=length, etag=tried, reuse=reuse):
                 begun = True
                 yield piece
         except ObjectChangedError:
             if begun:
                 raise
             source.look_again(tried)
-            yield from self.store.stream(source.wanted.name, start=start, length=length, etag=source.etag)
+            yield from stream(name, start=start, length=length, etag=source.etag, reuse=reuse)
 
     def _check_going(self) -> None:
         if self._ending.is_set() or self.stop():
@@ -227,6 +227,11 @@ class Fetching:
             thread.join()
         if line.failures:
             raise line.failures[0]
+
+
+def _one_piece() -> Reuse:
+    """Memory for what is hashed and written before the next piece comes; small enough to stay in the cache meanwhile."""
+    return Reuse(memoryview(bytearray(_PIECE)))
 
 
 @dataclass

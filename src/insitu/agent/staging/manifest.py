@@ -14,10 +14,12 @@ from pathlib import Path
 import orjson
 
 from insitu.agent.folder import write_atomic
-from insitu.agent.staging.digests import BLOCK_BYTES
+from insitu.agent.staging.digests import BLOCK_BYTES, NEWEST, SCHEMES, Scheme
 from insitu.domain.errors import IntegrityError
 
-_FORMAT = 1
+_FORMAT = 2
+_OLDER_FORMAT = 1
+"""Named no scheme, since there was but one: "hmac-sha256"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class ManifestObject:
     """Keyed, hex; names it in the cache."""
     leaves: tuple[bytes, ...] = ()
     """Digests of its blocks; left out where it has only one."""
+    scheme: Scheme = NEWEST
+    """Of its digests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,9 @@ class Manifest:
 
     def save(self, path: Path) -> None:
         rows = [[one.name, one.size_bytes, one.etag, one.digest, b"".join(one.leaves).hex()] for one in self.objects]
-        write_atomic(path, orjson.dumps({"format": _FORMAT, "block_bytes": BLOCK_BYTES, "objects": rows}))
+        [scheme] = {one.scheme for one in self.objects} or {NEWEST}
+        head = {"format": _FORMAT, "block_bytes": BLOCK_BYTES, "scheme": scheme}
+        write_atomic(path, orjson.dumps({**head, "objects": rows}))
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -62,9 +68,12 @@ def load_manifest(path: Path) -> Manifest:
     """
     try:
         document = orjson.loads(path.read_bytes())
-        if document["format"] != _FORMAT or document["block_bytes"] != BLOCK_BYTES:
+        scheme = SCHEMES[0] if document["format"] == _OLDER_FORMAT else document["scheme"]
+        if document["format"] not in (_OLDER_FORMAT, _FORMAT) or document["block_bytes"] != BLOCK_BYTES:
             raise ValueError("another format")
-        return Manifest(tuple(_object(row) for row in document["objects"]))
+        if scheme not in SCHEMES:
+            raise ValueError("another scheme")
+        return Manifest(tuple(_object(row, scheme) for row in document["objects"]))
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise IntegrityError(
             "the manifest of a dataset version can't be read",
@@ -73,7 +82,7 @@ def load_manifest(path: Path) -> Manifest:
         ) from exc
 
 
-def _object(row: Sequence[object]) -> ManifestObject:
+def _object(row: Sequence[object], scheme: Scheme) -> ManifestObject:
     name, size, etag, digest, leaves = row
     packed = bytes.fromhex(str(leaves))
     return ManifestObject(
@@ -82,4 +91,5 @@ def _object(row: Sequence[object]) -> ManifestObject:
         str(etag),
         str(digest),
         tuple(packed[at : at + 32] for at in range(0, len(packed), 32)),
+        scheme,
     )

@@ -73,9 +73,10 @@ class StreamedFile:
         """
         wanted, start = self.wanted, number * BLOCK_BYTES
         data = self.store.read(wanted.name, start, min(BLOCK_BYTES, wanted.size_bytes - start), etag=wanted.etag)
-        leaf = self.keys.leaf_of(data)
+        digests = self.keys.under(wanted.scheme)
+        leaf = digests.leaf_of(data)
         known = wanted.leaves[number] if wanted.leaves else None
-        if leaf != known and self.keys.root_of(len(data), [leaf]) != wanted.digest:
+        if leaf != known and digests.root_of(len(data), [leaf]) != wanted.digest:
             raise changed(wanted.name)
         return data
 

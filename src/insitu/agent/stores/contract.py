@@ -64,6 +64,16 @@ class ObjectInfo:
     """Aware, UTC."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reuse:
+    """Memory for a stream's pieces, of a taker who is done with each before it asks for the next."""
+
+    buffer: memoryview
+    """Of bytes; overwritten with each piece. Half a megabyte stays in a processor's cache."""
+    full: bool = True
+    """Only the last piece may be smaller than the buffer. Else each is what is there already."""
+
+
 class ObjectStore(Protocol):
     """A container, bucket or folder, and maybe a prefix in it; names are relative to that."""
 
@@ -104,11 +114,27 @@ class ObjectStore(Protocol):
         """
         ...
 
-    def stream(self, name: str, *, start: int = 0, length: int | None = None, etag: str = "") -> Iterator[Buffer]:
+    @property
+    def reuses(self) -> bool:
+        """Whether `stream` has a quicker way to read into memory that is used again."""
+        ...
+
+    def stream(
+        self,
+        name: str,
+        *,
+        start: int = 0,
+        length: int | None = None,
+        etag: str = "",
+        reuse: Reuse | None = None,
+    ) -> Iterator[Buffer]:
         """The object from `start` on, in pieces of half a megabyte or more: `length` bytes, or to its end.
 
         One request, however long: each costs a store some milliseconds. Fewer bytes than `length` come when the object
         ends earlier.
+
+        Args:
+            reuse: pieces may lie in this memory, each in place of the one before. None: each has its own.
 
         Raises:
             As `read` does, also between two pieces.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from insitu.agent.stores.contract import (
     ObjectInfo,
     ObjectMissingError,
     Progress,
+    Reuse,
     StoreError,
     StoreListError,
     StoreReadError,
@@ -31,6 +33,7 @@ class FolderStore:
     """Regular files below `root`. Links are followed only as far as they stay inside."""
 
     kind = "folder"
+    reuses = True
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -85,14 +88,16 @@ class FolderStore:
             raise meaning.changed(name)
         return data
 
-    def stream(self, name: str, *, start: int = 0, length: int | None = None, etag: str = "") -> Iterator[Buffer]:
+    def stream(
+        self, name: str, *, start: int = 0, length: int | None = None, etag: str = "", reuse: Reuse | None = None
+    ) -> Iterator[Buffer]:
         with _named(name), self._path(name).open("rb", buffering=0) as file:
             before = _info(name, os.fstat(file.fileno()))
             if etag and before.etag != etag:
                 raise meaning.changed(name)
             file.seek(start)
             left = before.size_bytes if length is None else length
-            while left > 0 and (data := file.read(min(_PIECE, left))):
+            while left > 0 and (data := _piece(file, left, reuse)):
                 yield data
                 left -= len(data)
             if _info(name, os.fstat(file.fileno())).etag != before.etag:
@@ -135,6 +140,12 @@ class FolderStore:
 
 
 _RIGHTS = "the agent's user needs the right to it; see `ls -ld` of the folder"
+
+
+def _piece(file: io.FileIO, left: int, reuse: Reuse | None) -> Buffer:
+    if reuse is None:
+        return file.read(min(_PIECE, left))
+    return reuse.buffer[: file.readinto(reuse.buffer[:left])]
 
 
 def _info(name: str, found: os.stat_result) -> ObjectInfo:

@@ -17,6 +17,7 @@ from insitu.agent.stores.contract import (
     Buffer,
     ObjectInfo,
     Progress,
+    Reuse,
     Step,
     StoreListError,
     StoreLoginError,
@@ -24,10 +25,13 @@ from insitu.agent.stores.contract import (
 )
 from insitu.agent.stores.credentials import Credentials
 from insitu.agent.stores.meaning import Asked, Refusal, changed, error_of
+from insitu.agent.stores.own_connections import OwnConnections
+from insitu.agent.stores.signed_requests import signer
 
 _PAGE = 1000
 _PIECE = 512 << 10  # what is passed on at once should fit into a processor's second cache
 _PART = 8 << 20
+_SIGNED_FOR = timedelta(minutes=5)
 # No limit on a whole answer (a stream may take hours), but on silence in it.
 _CLIENT = {"timeout": "24h", "connect_timeout": "10s", "read_timeout": "60s"}
 
@@ -53,6 +57,8 @@ class ObstoreStore:
             self._store: Any = make(address, credentials, {"client_options": client, "retry_config": retries})
         except (BaseError, ValueError, TypeError):
             raise _malformed(self._where) from None
+        sign = signer(address, credentials, lambda name: obstore.sign(self._store, "GET", name, _SIGNED_FOR))
+        self._own = OwnConnections(sign) if sign is not None else None
 
     @property
     def kind(self) -> str:
@@ -78,7 +84,18 @@ class ObstoreStore:
             raise changed(name)
         return data
 
-    def stream(self, name: str, *, start: int = 0, length: int | None = None, etag: str = "") -> Iterator[Buffer]:
+    @property
+    def reuses(self) -> bool:
+        return self._own is not None
+
+    def stream(
+        self, name: str, *, start: int = 0, length: int | None = None, etag: str = "", reuse: Reuse | None = None
+    ) -> Iterator[Buffer]:
+        if reuse is None or self._own is None:
+            return self._stream(name, start, length, etag)
+        return self._own.stream(name, start, length, etag, reuse, self._stream)
+
+    def _stream(self, name: str, start: int, length: int | None, etag: str) -> Iterator[Buffer]:
         if length == 0:
             return
         part: Any = (start, start + length) if length is not None else {"offset": start}
@@ -97,7 +114,8 @@ class ObstoreStore:
         return self.describe(name)
 
     def close(self) -> None:
-        pass
+        if self._own is not None:
+            self._own.close()
 
     @contextmanager
     def _asked(self, step: Step, name: str = "") -> Iterator[None]:
