@@ -41,11 +41,11 @@ class _Spare:
     def __init__(self, when_free: Callable[[_Spare], bool]) -> None:
         self._when_free = when_free
         self._told = threading.Semaphore(0)
-        self._next: tuple[Callable[[], None], Running, str] | None = None
+        self._next: tuple[Callable[[], object], Running, str] | None = None
         self._thread = threading.Thread(target=self._main, name="spare", daemon=True)
         self._thread.start()
 
-    def tell(self, work: Callable[[], None], running: Running, name: str) -> None:
+    def tell(self, work: Callable[[], object], running: Running, name: str) -> None:
         self._next = (work, running, name)
         self._told.release()
 
@@ -79,7 +79,7 @@ class SpareThreads:
         self._lock = threading.Lock()
         self._idle = [_Spare(self._take_back) for _ in range(ahead)]
 
-    def run(self, work: Callable[[], None], *, name: str, running: Running | None = None) -> Running:
+    def run(self, work: Callable[[], object], *, name: str, running: Running | None = None) -> Running:
         """Start `work` in a thread. What it raises is said in the log."""
         running = running or Running()
         running.begun = True

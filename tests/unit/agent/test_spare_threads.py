@@ -44,7 +44,7 @@ def test_what_has_not_begun_is_not_alive_and_holds_nobody():
     assert not running.is_alive()
     running.join()
     end = threading.Event()
-    assert SpareThreads().run(lambda: end.wait(LIMIT_S) and None, name="waits", running=running).is_alive()
+    assert SpareThreads().run(lambda: end.wait(LIMIT_S), name="waits", running=running).is_alive()
     end.set()
     running.join(LIMIT_S)
     assert not running.is_alive()
