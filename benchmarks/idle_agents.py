@@ -26,6 +26,7 @@ from benchmarks.scene import Scene
 from insitu.domain.digests import digest_of
 from insitu.hub.access import Actor
 from insitu.hub.actions.sites import create_site
+from insitu.hub.bell import Bell
 from insitu.hub.opening import open_folder
 from insitu.hub.settings import HubSettings
 from insitu.sdk.client import Client
@@ -75,7 +76,7 @@ class _Hub:
     def __init__(self, folder: Path, sites: int) -> None:
         # Made before the hub starts, in one transaction: how people create sites is not what is measured.
         settings, now = HubSettings(data=folder), datetime.now(UTC)
-        opened = open_folder(settings, announce=lambda _: None, clock=lambda: now)
+        opened = open_folder(settings, bell=Bell(), clock=lambda: now)
         keeper = Actor("bench", Role.ADMIN)
         with opened.store.write() as session:
             made = [

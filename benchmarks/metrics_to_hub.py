@@ -22,6 +22,7 @@ from benchmarks.scene import Scene
 from benchmarks.speaking_site import SpeakingSite
 from insitu.agent.hub_link import HubLink
 from insitu.agent.ledger import Ledger
+from insitu.agent.spare_threads import SpareThreads
 from insitu.agent.store import Store
 from insitu.agent.stream import About, AttemptStream
 from insitu.domain.jobs import FailureClass, JobState
@@ -105,6 +106,7 @@ class _Stream:
             has_policy=lambda: True,
             clock=lambda: datetime.now(UTC),
             acked=0,
+            threads=SpareThreads(),
         )
         self._stream.add([{"kind": "state", "state": state} for state in ("preparing", "running")])
         self._stream.drain()
