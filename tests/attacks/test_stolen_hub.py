@@ -103,7 +103,9 @@ def attacked(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
         now=lambda: store.floor_clock(NOON),
     )
     version = cast("DatasetVersion", SimpleNamespace(name="wdbc", version=1, digest=A_DATASET))
-    monkeypatch.setattr("insitu.agent.steps.list_datasets", lambda _: [version])
+    monkeypatch.setattr(
+        "insitu.agent.steps.offered", lambda _, wanted: {(version.name, version.version): version.digest}
+    )
     assignments = Assignments(site, changed=lambda: None)
     yield Attacked(site, hub, assignments)
     assignments.detach()
