@@ -18,7 +18,6 @@ import pytest
 import rfc8785
 
 from insitu.agent.assignments import Assignments
-from insitu.agent.catalogue import DatasetVersion
 from insitu.agent.deployments import Deployments
 from insitu.agent.folder import SiteFolder
 from insitu.agent.hub_link import HubLink
@@ -102,9 +101,9 @@ def attacked(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
         images=cast("Any", Untouchable()),
         now=lambda: store.floor_clock(NOON),
     )
-    version = cast("DatasetVersion", SimpleNamespace(name="wdbc", version=1, digest=A_DATASET))
+    here = {("wdbc", 1): A_DATASET}
     monkeypatch.setattr(
-        "insitu.agent.steps.offered", lambda _, wanted: {(version.name, version.version): version.digest}
+        "insitu.agent.steps.offered", lambda _, wanted: {pin: here[pin] for pin in wanted if pin in here}
     )
     assignments = Assignments(site, changed=lambda: None)
     yield Attacked(site, hub, assignments)

@@ -2,7 +2,8 @@
 
 Starting one takes two changes of threads and a stack; telling one that waits takes one
 change. A thread that has done its work waits for the next. All are daemons: an agent
-that ends does not wait for them, since its state is on disk.
+that ends does not wait for them, since its state is on disk. (An executor of the standard
+library makes the process wait for each at its end, an hour-long job's among them.)
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ import threading
 from collections.abc import Callable
 
 _log = logging.getLogger("insitu.agent")
-
-_MOST_IDLE = 8  # a thread more than that ends when its work is done
 
 
 class Running:
@@ -72,10 +71,11 @@ class SpareThreads:
     """Gives work to threads that wait, a few ahead of need.
 
     Args:
-        ahead: how many wait from the beginning. With 0 each is started when there is work.
+        ahead: how many wait, from the beginning and again when work has ended. With 0 each is started for its work.
     """
 
     def __init__(self, ahead: int = 0) -> None:
+        self._ahead = ahead
         self._lock = threading.Lock()
         self._idle = [_Spare(self._take_back) for _ in range(ahead)]
 
@@ -90,7 +90,7 @@ class SpareThreads:
 
     def _take_back(self, spare: _Spare) -> bool:
         with self._lock:
-            if len(self._idle) >= _MOST_IDLE:
+            if len(self._idle) >= self._ahead:
                 return False
             self._idle.append(spare)
             return True

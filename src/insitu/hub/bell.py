@@ -15,18 +15,11 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 Found = TypeVar("Found")
-
-
-@dataclass(frozen=True, eq=False)
-class _Errand:
-    """What the ringing thread is to do for somebody who waits, and where they wait for it."""
-
-    do: Callable[[], Any]
-    found: asyncio.Future[Any]
+Waiter = asyncio.Future[Any]
+_Errand = Callable[[], object]
 
 
 class Bell:
@@ -37,9 +30,9 @@ class Bell:
         # One for each topic that a thread waits for: a ring for one of them must not wake all the others' threads.
         self._sleepers: dict[str, threading.Condition] = {}
         self._rings: dict[str, int] = {}
-        self._waiters: defaultdict[str, set[asyncio.Future[None]]] = defaultdict(set)
-        self._errands: defaultdict[str, set[_Errand]] = defaultdict(set)
-        self._due: deque[_Errand] = deque()
+        self._waiters: defaultdict[str, dict[Waiter, _Errand | None]] = defaultdict(dict)
+        """Who waits in the event loop, and what they left to be done for them."""
+        self._due: deque[tuple[Waiter, _Errand]] = deque()
         """Errands whose topic has rung."""
         self._closed = False
 
@@ -57,28 +50,29 @@ class Bell:
         """Wake who waits for `topic`. Errands become due: whoever announces does them once nobody waits for something else."""
         with self._lock:
             self._rings[topic] = self._rings.get(topic, 0) + 1
-            waiters = self._waiters.pop(topic, set())
-            self._due.extend(self._errands.pop(topic, ()))
+            waiters = self._waiters.pop(topic, {})
+            self._due.extend((waiter, errand) for waiter, errand in waiters.items() if errand is not None)
             if topic in self._sleepers:
                 self._sleepers[topic].notify_all()
-        for waiter in waiters:
-            _wake(waiter)
+        for waiter, errand in waiters.items():
+            if errand is None:
+                _wake(waiter)
 
     def do_errands(self) -> None:
         """Do what is due, in this thread. Hold nothing meanwhile that an errand could wait for."""
         while True:
             try:
-                errand = self._due.popleft()
+                waiter, errand = self._due.popleft()
             except IndexError:
                 return
-            if errand.found.cancelled():
+            if waiter.done():
                 continue
             try:
-                found = errand.do()
+                found = errand()
             except BaseException as exc:  # noqa: BLE001 - theirs, who left the errand
-                _call(errand.found, _fail, exc)
+                _call(waiter, _fail, exc)
             else:
-                _call(errand.found, _give, found)
+                _call(waiter, _give, found)
 
     def mark(self, topic: str) -> int:
         """How often it has rung, to be handed to a wait."""
@@ -97,39 +91,29 @@ class Bell:
 
     def future(self, topic: str, mark: int) -> asyncio.Future[None]:
         """Done when it has rung since `mark` or the bell is closed. `forget` it when nobody waits any more."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        with self._lock:
-            if self._closed or self._rings.get(topic, 0) != mark:
-                waiter.set_result(None)
-            else:
-                self._waiters[topic].add(waiter)
-        return waiter
+        return self._wait_in_loop(topic, mark, None)
 
     def errand(self, topic: str, mark: int, do: Callable[[], Found]) -> asyncio.Future[Found | None]:
         """As `future`, but done with what `do` returned or raised in the thread that rang.
 
-        None: it has rung already, or the bell is closed, so nobody did it. `forget_errand` it when nobody waits any more.
+        None: it has rung already, or the bell is closed, so nobody did it.
         """
-        waiter: asyncio.Future[Found | None] = asyncio.get_running_loop().create_future()
+        return self._wait_in_loop(topic, mark, do)
+
+    def _wait_in_loop(self, topic: str, mark: int, errand: _Errand | None) -> asyncio.Future[Any]:
+        waiter: Waiter = asyncio.get_running_loop().create_future()
         with self._lock:
             if self._closed or self._rings.get(topic, 0) != mark:
                 waiter.set_result(None)
             else:
-                self._errands[topic].add(_Errand(do, waiter))
+                self._waiters[topic][waiter] = errand
         return waiter
 
-    def forget_errand(self, topic: str, waiter: asyncio.Future[Found | None]) -> None:
-        with self._lock:
-            left = {errand for errand in self._errands.pop(topic, ()) if errand.found is not waiter}
-            if left:
-                self._errands[topic] = left
-        waiter.cancel()
-
-    def forget(self, topic: str, waiter: asyncio.Future[None]) -> None:
+    def forget(self, topic: str, waiter: Waiter) -> None:
         with self._lock:
             waiters = self._waiters.get(topic)
             if waiters is not None:
-                waiters.discard(waiter)
+                waiters.pop(waiter, None)
                 if not waiters:
                     del self._waiters[topic]
         waiter.cancel()
@@ -137,37 +121,35 @@ class Bell:
     def waiting(self, topic: str) -> int:
         """How many in the event loop wait for it."""
         with self._lock:
-            return len(self._waiters.get(topic, ())) + len(self._errands.get(topic, ()))
+            return len(self._waiters.get(topic, ()))
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
             waiters = [waiter for group in self._waiters.values() for waiter in group]
-            waiters += [errand.found for group in self._errands.values() for errand in group]
             self._waiters.clear()
-            self._errands.clear()
             for changed in self._sleepers.values():
                 changed.notify_all()
         for waiter in waiters:
             _wake(waiter)
 
 
-def _wake(waiter: asyncio.Future[None]) -> None:
+def _wake(waiter: Waiter) -> None:
     _call(waiter, _give, None)
 
 
-def _call(waiter: asyncio.Future[Any], settle: Callable[[asyncio.Future[Any], Any], None], value: object) -> None:
+def _call(waiter: Waiter, settle: Callable[[Waiter, Any], None], value: object) -> None:
     """Settle a future of the event loop from any thread."""
     loop = waiter.get_loop()
     if not loop.is_closed():
         loop.call_soon_threadsafe(settle, waiter, value)
 
 
-def _give(waiter: asyncio.Future[Any], found: object) -> None:
+def _give(waiter: Waiter, found: object) -> None:
     if not waiter.done():
         waiter.set_result(found)
 
 
-def _fail(waiter: asyncio.Future[Any], why: BaseException) -> None:
+def _fail(waiter: Waiter, why: BaseException) -> None:
     if not waiter.done():
         waiter.set_exception(why)

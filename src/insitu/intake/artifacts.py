@@ -171,8 +171,8 @@ class ArtifactStore:
         elif self.files >= self._most_files:
             refusal = _too_much()
         if self._serial == 0:
-            self.root.mkdir(mode=0o750)
-            self._uploads.mkdir(mode=0o700)
+            self.root.mkdir(mode=0o750, exist_ok=True)  # a try that the disk had no room for may have made one of them
+            self._uploads.mkdir(mode=0o700, exist_ok=True)
         self._serial += 1
         return Upload(self, place, self._uploads / str(self._serial), refusal)
 

@@ -140,7 +140,7 @@ class BubblewrapSandbox:
         return _BubblewrapStarted(joiner, anchor)
 
     def _place(self, spec: SandboxSpec) -> tuple[RootPlan, _Anchor, tuple[Mount, ...]]:
-        """The root, who holds it open, and the mounts that are still to be attached there."""
+        """The root, who holds it open, and the mounts that are still to be attached there. The joiner enters it."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead.fits(spec):
             return ahead.root, ahead.anchor, spec.mounts

@@ -41,7 +41,7 @@ def make_plan(spec: SandboxSpec, binds: Iterable[str], enforced: Mapping[str, st
 
 
 def send_plan(channel: socket.socket, plan: Mapping[str, Any], descriptors: Sequence[int]) -> None:
-    """To an init that waits for it in `init.receive_plan`. The code's stdout and stderr are the first two."""
+    """To an init that waits for it in `init.receive_plan`, with what it needs: a container's the code's stdout and stderr."""
     data = json.dumps(plan).encode()
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
     sent = channel.sendmsg([b"%010d\n" % len(data)], rights)

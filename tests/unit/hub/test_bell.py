@@ -113,10 +113,10 @@ def test_a_forgotten_errand_is_not_done():
         bell, done = Bell(), []
         kept, forgotten = (bell.errand("x", 0, lambda name=name: done.append(name)) for name in ("kept", "forgotten"))
         late = bell.errand("y", 0, lambda: done.append("late"))
-        bell.forget_errand("x", forgotten)
+        bell.forget("x", forgotten)
         bell.announce("x")
         bell.announce("y")
-        bell.forget_errand("y", late)  # between the ring and the errand
+        bell.forget("y", late)  # between the ring and the errand
         bell.do_errands()
         await asyncio.wait_for(kept, 10)
         assert done == ["kept"]

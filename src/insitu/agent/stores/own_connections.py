@@ -16,6 +16,7 @@ import http.client
 import ssl
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -141,6 +142,33 @@ class OwnConnections:
                 self._idle.append((connection, time.monotonic()))
                 return
         connection.close()
+
+
+class OwnStreams(ABC):
+    """What a store that has a library streams: by connections of our own where it may, else as the library does."""
+
+    def __init__(self, sign: Signer | None) -> None:
+        self._own = OwnConnections(sign) if sign is not None else None
+
+    @property
+    def reuses(self) -> bool:
+        return self._own is not None
+
+    def stream(
+        self, name: str, *, start: int = 0, length: int | None = None, etag: str = "", reuse: Reuse | None = None
+    ) -> Iterator[Buffer]:
+        """See the contract."""
+        if reuse is None or self._own is None:
+            return self._stream(name, start, length, etag)
+        return self._own.stream(name, start, length, etag, reuse, self._stream)
+
+    def close(self) -> None:
+        if self._own is not None:
+            self._own.close()
+
+    @abstractmethod
+    def _stream(self, name: str, start: int, length: int | None, etag: str) -> Iterator[Buffer]:
+        """As the library reads it; `Otherwise`."""
 
 
 class Reading:

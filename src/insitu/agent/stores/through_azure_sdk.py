@@ -18,17 +18,17 @@ from azure.core.exceptions import AzureError, HttpResponseError, ServiceRequestE
 from azure.storage.blob import ContainerClient
 
 from insitu.agent.stores.addresses import StoreAddress
-from insitu.agent.stores.contract import Buffer, ObjectInfo, Progress, Reuse, Step, StoreLoginError, told_nobody
+from insitu.agent.stores.contract import Buffer, ObjectInfo, Progress, Step, StoreLoginError, told_nobody
 from insitu.agent.stores.credentials import Credentials
 from insitu.agent.stores.meaning import Asked, Refusal, changed, error_of, unreachable
-from insitu.agent.stores.own_connections import OwnConnections
+from insitu.agent.stores.own_connections import OwnStreams
 from insitu.agent.stores.signed_requests import signer
 
 _PIECE = 4 << 20
 _PART = 8 << 20
 
 
-class AzureSdkStore:
+class AzureSdkStore(OwnStreams):
     """One container."""
 
     kind = "azure-sdk"
@@ -58,8 +58,7 @@ class AzureSdkStore:
             )
         except ValueError:
             raise _malformed(address.endpoint) from None
-        sign = signer(address, credentials)
-        self._own = OwnConnections(sign) if sign is not None else None
+        super().__init__(signer(address, credentials))
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         before = self._address.prefix
@@ -80,17 +79,6 @@ class AzureSdkStore:
         if len(data) != length:
             raise changed(name)
         return data
-
-    @property
-    def reuses(self) -> bool:
-        return self._own is not None
-
-    def stream(
-        self, name: str, *, start: int = 0, length: int | None = None, etag: str = "", reuse: Reuse | None = None
-    ) -> Iterator[Buffer]:
-        if reuse is None or self._own is None:
-            return self._stream(name, start, length, etag)
-        return self._own.stream(name, start, length, etag, reuse, self._stream)
 
     def _stream(self, name: str, start: int, length: int | None, etag: str) -> Iterator[Buffer]:
         if length == 0:
@@ -114,8 +102,7 @@ class AzureSdkStore:
         return self.describe(name)
 
     def close(self) -> None:
-        if self._own is not None:
-            self._own.close()
+        super().close()
         self._container.close()
 
     def _blob(self, name: str) -> Any:

@@ -17,7 +17,6 @@ from insitu.agent.stores.contract import (
     Buffer,
     ObjectInfo,
     Progress,
-    Reuse,
     Step,
     StoreListError,
     StoreLoginError,
@@ -25,7 +24,7 @@ from insitu.agent.stores.contract import (
 )
 from insitu.agent.stores.credentials import Credentials
 from insitu.agent.stores.meaning import Asked, Refusal, changed, error_of
-from insitu.agent.stores.own_connections import OwnConnections
+from insitu.agent.stores.own_connections import OwnStreams
 from insitu.agent.stores.signed_requests import signer
 
 _PAGE = 1000
@@ -36,7 +35,7 @@ _SIGNED_FOR = timedelta(minutes=5)
 _CLIENT = {"timeout": "24h", "connect_timeout": "10s", "read_timeout": "60s"}
 
 
-class ObstoreStore:
+class ObstoreStore(OwnStreams):
     """One container or bucket."""
 
     def __init__(self, address: StoreAddress, credentials: Credentials, *, patient: bool = True) -> None:
@@ -57,8 +56,7 @@ class ObstoreStore:
             self._store: Any = make(address, credentials, {"client_options": client, "retry_config": retries})
         except (BaseError, ValueError, TypeError):
             raise _malformed(self._where) from None
-        sign = signer(address, credentials, lambda name: obstore.sign(self._store, "GET", name, _SIGNED_FOR))
-        self._own = OwnConnections(sign) if sign is not None else None
+        super().__init__(signer(address, credentials, lambda name: obstore.sign(self._store, "GET", name, _SIGNED_FOR)))
 
     @property
     def kind(self) -> str:
@@ -84,17 +82,6 @@ class ObstoreStore:
             raise changed(name)
         return data
 
-    @property
-    def reuses(self) -> bool:
-        return self._own is not None
-
-    def stream(
-        self, name: str, *, start: int = 0, length: int | None = None, etag: str = "", reuse: Reuse | None = None
-    ) -> Iterator[Buffer]:
-        if reuse is None or self._own is None:
-            return self._stream(name, start, length, etag)
-        return self._own.stream(name, start, length, etag, reuse, self._stream)
-
     def _stream(self, name: str, start: int, length: int | None, etag: str) -> Iterator[Buffer]:
         if length == 0:
             return
@@ -112,10 +99,6 @@ class ObstoreStore:
             else:
                 obstore.put(self._store, name, _parts(source, progress), chunk_size=_PART, max_concurrency=4)
         return self.describe(name)
-
-    def close(self) -> None:
-        if self._own is not None:
-            self._own.close()
 
     @contextmanager
     def _asked(self, step: Step, name: str = "") -> Iterator[None]:

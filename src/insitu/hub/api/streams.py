@@ -117,7 +117,7 @@ async def _wait(
     finally:
         timer.cancel()
         hung_up.remove_done_callback(gone)
-        parts.bell.forget_errand(topic, rung)
+        parts.bell.forget(topic, rung)
 
 
 def _let_go(waiter: asyncio.Future[Any]) -> None:
