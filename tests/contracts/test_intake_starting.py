@@ -6,7 +6,7 @@ import pytest
 
 from insitu.agent.steps import ready_or_ended
 from insitu.domain.errors import UnavailableError
-from insitu.intake.client import attach
+from insitu.intake.client import _readable, attach
 from insitu.sandbox.spec import Reason
 from tests.sandbox_rig import Rig
 from tests.unit.intake.served_job import WAIT_S, ServedJob, a_pool, a_request
@@ -53,6 +53,42 @@ def test_what_a_job_says_before_its_process_is_ready_is_heard(tmp_path):
     os.close(err)
     handle.finish(timeout_s=WAIT_S)
     assert [event.text for event in job.of_kind("log")] == ["epoch 1: loss 0.5"]
+    pool.close()
+
+
+def test_a_process_stands_back_until_the_code_runs(tmp_path):
+    pool = a_pool(1)
+    pool.fill()
+    with pool.starting(a_request(tmp_path), stand_back_s=WAIT_S / 2) as starting:
+        out = starting._process.stdout
+        assert out is not None
+        assert not _readable(out.fileno(), 1.0)
+        assert not (tmp_path / "events.jsonl").exists()
+        ServedJob.give_streams_in(tmp_path)
+        handle = starting.ready()
+    handle.kill()
+    pool.close()
+
+
+def test_a_process_goes_on_when_nobody_comes(tmp_path):
+    pool = a_pool()
+    with pool.starting(a_request(tmp_path), stand_back_s=0.01) as starting:
+        handle = starting.ready()
+    assert handle.alive()
+    handle.kill()
+    pool.close()
+
+
+def test_an_index_that_is_gone_when_it_is_opened_ahead_troubles_nobody(tmp_path):
+    pool = a_pool()
+    with pytest.raises(UnavailableError), pool.starting(a_request(tmp_path, index_dirs=["/nowhere"])) as starting:
+        starting.ready()
+    pool._waiting.append(pool._spawn())
+    (tmp_path / "next").mkdir()
+    with pool.starting(a_request(tmp_path / "next")) as starting:
+        handle = starting.ready()
+    assert handle.alive()
+    handle.kill()
     pool.close()
 
 

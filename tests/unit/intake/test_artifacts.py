@@ -21,6 +21,13 @@ def test_what_is_put_is_listed_and_read(job):
         assert (file.read(), size) == (b"hello", 5)
 
 
+def test_a_folder_that_an_earlier_try_could_make_is_in_nobodys_way(job):
+    """The disk had room for one of two; now it has for both."""
+    job.intake.artifacts.root.mkdir()
+    job.put("late.txt", b"hello")
+    assert [path for path, _ in job.intake.artifacts.walk()] == [f"runs/{OWN}/late.txt"]
+
+
 @pytest.mark.parametrize(
     "path",
     [
