@@ -80,16 +80,16 @@ _Told = Mapping[str, float]
 def _submit(world: World, prepared: PreparedJob) -> _Told:
     signed = world.alice.sign(prepared)
     moments = {"posted": time.time()}
-    job = world.alice.submit_signed(signed)
-    moments["answered"] = time.time()
-    for event in world.alice.follow(job.id):
-        if event.kind == "state" and event.text == "assigned":
-            moments[event.text] = _at(event.data)
-        elif event.kind == "log":
-            moments["seen"] = time.time()
-            break
-    else:
-        raise RuntimeError(f"{job.id} printed nothing: {world.alice.job(job.id)}\n{world.logs()}")
+    with world.alice.submit_signed_and_follow(signed) as (job, events):
+        moments["answered"] = time.time()
+        for event in events:
+            if event.kind == "state" and event.text == "assigned":
+                moments[event.text] = _at(event.data)
+            elif event.kind == "log":
+                moments["seen"] = time.time()
+                break
+        else:
+            raise RuntimeError(f"{job.id} printed nothing: {world.alice.job(job.id)}\n{world.logs()}")
     world.alice.wait(job.id, timeout_s=60)
     time.sleep(_UNTIL_REFILL_S)
     assert world.agent is not None

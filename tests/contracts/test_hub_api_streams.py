@@ -1,5 +1,6 @@
 """What waits: agents' long polls, and people who follow a job. Over real connections."""
 
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -7,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from insitu.hub.api import streams
 from insitu.wire.sync import SyncReply
 from insitu.wire.tokens import issue_agent_token
 from tests.unit.hub.hub_world import a_hub, a_running_job
@@ -142,11 +144,17 @@ def test_a_hub_that_stops_lets_everybody_go_at_once(tmp_path):
 
 def events_of(person, job_id, *, last_id="", stop_after=None):
     """The events of a job's stream until it ends, or as many as are asked for."""
-    headers = {"Authorization": f"Bearer {person.token}", **({"Last-Event-ID": last_id} if last_id else {})}
+    headers = {"Last-Event-ID": last_id} if last_id else {}
+    return told(person, "GET", f"/api/v1/jobs/{job_id}/events", headers, stop_after=stop_after)[1]
+
+
+def told(person, method, path, headers, *, stop_after=None, **more):
+    """The status of a stream, and its events until it ends, or as many as are asked for."""
+    headers = {"Authorization": f"Bearer {person.token}", **headers}
     found, fields = [], {}
-    url = f"{person.world.client.base_url}/api/v1/jobs/{job_id}/events"
-    with httpx.stream("GET", url, headers=headers, timeout=LIMIT_S) as reply:
-        assert reply.status_code in {200, 204}, reply.status_code
+    url = f"{person.world.client.base_url}{path}"
+    with httpx.stream(method, url, headers=headers, timeout=LIMIT_S, **more) as reply:
+        assert reply.status_code in {200, 201, 204}, reply.status_code
         for line in reply.iter_lines():
             if line:
                 name, _, value = line.partition(":")
@@ -154,11 +162,11 @@ def events_of(person, job_id, *, last_id="", stop_after=None):
             elif "data" in fields:
                 found.append(fields)
                 if stop_after is not None and len(found) == stop_after:
-                    return found
+                    break
                 fields = {}
             else:
                 fields = {}
-    return found
+        return reply.status_code, found
 
 
 def kinds(events):
@@ -249,3 +257,84 @@ def test_an_id_that_is_none_is_refused(world, alice, leeds, last_id):
 
 def test_a_job_that_is_not_there_has_no_stream(alice):
     assert alice.get("/api/v1/jobs/j-nope/events").json()["code"] == "no-such-job"
+
+
+# -- submitting a job and following it by the same answer --------------------------------------------------------------
+
+
+def submitted(person, envelope, *, stop_after=None):
+    body = {"envelope": envelope.model_dump(mode="json")}
+    headers = {"Accept": "text/event-stream"}
+    return told(person, "POST", "/api/v1/jobs", headers, json=body, stop_after=stop_after)
+
+
+def an_accepted_job(alice):
+    """One whose code and lock are at the hub."""
+    alice.submit()
+    return alice.signed_job()
+
+
+def test_a_submission_can_be_answered_by_the_job_and_what_becomes_of_it(world, pool, alice, leeds):
+    envelope = an_accepted_job(alice)
+    seen = pool.submit(submitted, alice, envelope)
+    until(lambda: len(alice.get("/api/v1/jobs").json()["items"]) == 2)
+    job_id = alice.get("/api/v1/jobs").json()["items"][0]["id"]
+    until(lambda: waiters(world, f"job:{job_id}"))
+    leeds.sync()
+    leeds.state(job_id, "preparing", "running")
+    leeds.tell(job_id, {"kind": "log", "stream": "stdout", "text": "now"})
+    leeds.state(job_id, "failed", failure="script")
+    status, (first, *events) = seen.result(LIMIT_S)
+    assert status == 201
+    assert first["event"] == "job"
+    assert "id" not in first, "who connects again would ask for what is after it"
+    assert f'"id":"{job_id}"' in first["data"]
+    assert '"state":"assigned"' in first["data"]
+    assert events == events_of(alice, job_id)
+
+
+def test_what_happens_while_a_submission_is_answered_is_not_missed(world, alice, leeds, monkeypatch):
+    envelope = an_accepted_job(alice)
+    monkeypatch.setattr(streams, "_PING_S", 2 * LIMIT_S)  # who missed it would find it then
+    followed = streams.followed
+
+    def answer_late(parts, job_id, begun, **more):
+        # Between the look at the job's events and the first byte of the answer.
+        original = world.parts.store._announced
+
+        def committed():
+            original()
+            world.parts.store._announced = original
+            leeds.sync()
+            leeds.state(job_id, "preparing", "running", "failed", failure="script")
+
+        monkeypatch.setattr(world.parts.store, "_announced", committed)
+        return followed(parts, job_id, begun, **more)
+
+    monkeypatch.setattr(streams, "followed", answer_late)
+    _, (_, *events) = submitted(alice, envelope)
+    assert [json.loads(event["data"])["state"] for event in events] == [
+        "queued",
+        "assigned",
+        "preparing",
+        "running",
+        "failed",
+    ]
+
+
+def test_the_same_submission_again_tells_the_same_stream(world, alice, leeds):
+    envelope = an_accepted_job(alice)
+    status, first = submitted(alice, envelope, stop_after=3)
+    job_id = json.loads(first[0]["data"])["id"]
+    leeds.sync()
+    leeds.state(job_id, "preparing", "running", "failed", failure="script")
+    again, (job, *events) = submitted(alice, envelope)
+    assert (status, again) == (201, 200)
+    assert json.loads(job["data"])["state"] == "failed"
+    assert events == events_of(alice, job_id)
+
+
+def test_a_submission_that_is_refused_is_no_stream(alice):
+    body = {"envelope": alice.signed_job().model_dump(mode="json")}
+    reply = alice.call("POST", "/api/v1/jobs", json=body, headers={"Accept": "text/event-stream"})
+    assert (reply.status_code, reply.json()["code"]) == (409, "missing-blobs")

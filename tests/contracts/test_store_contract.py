@@ -327,7 +327,7 @@ def test_a_job_is_given_to_one_attempt_however_many_try(store):
 
     def assign(number):
         with store.write() as session:
-            return job_states.assign(session, Placed(job_id, ("leeds", "turin")[number % 2], BASE), now=NOW)
+            return job_states.assign(session, Placed(job_id, ("leeds", "turin")[number % 2], BASE), lock=LOCK, now=NOW)
 
     assert Counter(at_once(4, assign)) == {True: 1, False: 3}
     found = facts(store, job_id)

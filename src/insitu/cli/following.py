@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import ExitStack
 from typing import Any
 
 from rich.text import Text
@@ -11,21 +13,38 @@ from insitu.cli.errors import INTERRUPTED
 from insitu.cli.output import Output, command, number, printable, state
 from insitu.domain.jobs import JobState, is_final
 from insitu.domain.quantities import format_bytes
-from insitu.sdk.client import Client, JobEvent
+from insitu.sdk.client import Client
+from insitu.sdk.job_events import JobEvent
+from insitu.sdk.submit import PreparedJob
 from insitu.wire.people import JobView
 
 
 def follow(client: Client, job_id: str, out: Output) -> int:
     """Show a job as it happens until it has ended or is held; the exit code that stands for it."""
     try:
-        _say_why_it_waits(client.job(job_id), out)
-        for event in client.follow(job_id):
-            if not out.as_json:
-                show_event(event, out)
-        job = client.job(job_id)
+        return _show(client, client.job(job_id), client.follow(job_id), out)
     except KeyboardInterrupt:
         return detach(job_id, out)
-    return finish(job, out)
+
+
+def submit(client: Client, prepared: PreparedJob, out: Output) -> int:
+    """Submit a job and show it as it happens; the exit code that stands for it."""
+    with ExitStack() as opened:
+        with out.progress("submitting"):
+            job, events = opened.enter_context(client.submit_and_follow(prepared))
+        out.note(Text(f"submitted as {job.id}", style="dim"))
+        try:
+            return _show(client, job, events, out)
+        except KeyboardInterrupt:
+            return detach(job.id, out)
+
+
+def _show(client: Client, job: JobView, events: Iterable[JobEvent], out: Output) -> int:
+    _say_why_it_waits(job, out)
+    for event in events:
+        if not out.as_json:
+            show_event(event, out)
+    return finish(client.job(job.id), out)
 
 
 def wait(client: Client, job_id: str, out: Output, *, timeout_s: float | None) -> int:

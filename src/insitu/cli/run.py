@@ -101,11 +101,10 @@ def run(
             out.note(part)
         if not yes and not ask_yes("Sign and submit it?"):
             raise typer.Abort
+        if follow:
+            raise typer.Exit(following.submit(client, prepared, out))
         with out.progress("submitting"):
             job = client.submit(prepared)
-        if follow:
-            out.note(Text(f"submitted as {job.id}", style="dim"))
-            raise typer.Exit(following.follow(client, job.id, out))
     out.show(job, Text(job.id), name=job.id)
     if job.reason.what:
         out.note(Text.assemble(state(job.state.value), f": {job.reason.what}"))

@@ -1,9 +1,9 @@
 """The client: `Client.from_env()`, then the nouns of the command line. Synchronous, typed.
 
     client = Client.from_env()
-    job = client.submit("job.yaml", changes={"inputs.C": "0.5"})
-    for event in client.follow(job.id):
-        print(event.text)
+    with client.submit_and_follow("job.yaml", changes={"inputs.C": "0.5"}) as (job, events):
+        for event in events:
+            print(event.text)
     print(client.wait(job.id).state)
 
 Errors are `insitu.domain.errors`: each has a code, what happened, why and a hint.
@@ -11,11 +11,10 @@ Errors are `insitu.domain.errors`: each has a code, what happened, why and a hin
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -25,12 +24,14 @@ import httpx
 from pydantic import BaseModel
 
 from insitu.domain.digests import Digest
-from insitu.domain.errors import InvalidInputError, NotFoundError, UnavailableError, UnreachableError
-from insitu.domain.jobs import JobState, is_final
+from insitu.domain.errors import InvalidInputError, NotFoundError, UnavailableError
+from insitu.domain.jobs import is_final
 from insitu.images.registry import RegistrySettings
+from insitu.sdk import job_events
 from insitu.sdk.bundles import BroughtWheels, bring_bundle
 from insitu.sdk.config import Login, UserFolders, load_login, load_or_make_key
 from insitu.sdk.images import registry_login
+from insitu.sdk.job_events import JobEvent
 from insitu.sdk.submit import PreparedJob, prepare_job
 from insitu.sdk.transport import MissingBlobsError, Transport
 from insitu.wire.deployments import DeployedModel, ServingResources, sign_deployment
@@ -68,29 +69,6 @@ View = TypeVar("View", bound=BaseModel)
 
 _POLL_S = 0.5
 _POLL_DEPLOYMENT_S = 0.2
-_RECONNECT_S = 1.0
-_PATIENCE_S = 60.0  # that a hub may be away while one follows a job
-
-
-@dataclass(frozen=True)
-class JobEvent:
-    """One thing that a job's stream told: a line, a metric, a state, a decision."""
-
-    id: str
-    kind: str
-    data: dict[str, Any]
-
-    @property
-    def text(self) -> str:
-        match self.kind:
-            case "log":
-                return str(self.data.get("text", ""))
-            case "metric":
-                return f"{self.data.get('key')} = {self.data.get('value')}"
-            case "state":
-                return f"{self.data.get('state')}"
-            case _:
-                return json.dumps(self.data)
 
 
 class Client:
@@ -252,6 +230,32 @@ class Client:
             self._upload(exc.missing, prepared)
         return self.submit_signed(envelope)
 
+    @contextmanager
+    def submit_and_follow(
+        self, job: str | Path | PreparedJob, *, changes: Mapping[str, str] | None = None
+    ) -> Iterator[tuple[JobView, Iterator[JobEvent]]]:
+        """As `submit`, then `follow`, but with one request: the job's first line is here sooner.
+
+            with client.submit_and_follow("job.yaml") as (job, events):
+                for event in events:
+                    print(event.text)
+
+        The events are to be read inside of the block; to leave it early stops nothing.
+
+        Raises:
+            InvalidInputError: the job file is not right.
+            InsituError: the hub did not take it.
+        """
+        prepared = job if isinstance(job, PreparedJob) else self.prepare(job, changes=changes)
+        envelope = self.sign(prepared)
+        with ExitStack() as opened:
+            try:
+                found = opened.enter_context(self.submit_signed_and_follow(envelope))
+            except MissingBlobsError as exc:
+                self._upload(exc.missing, prepared)
+                found = opened.enter_context(self.submit_signed_and_follow(envelope))
+            yield found
+
     def sign(self, prepared: PreparedJob) -> Envelope:
         """A prepared job under this person's signature. It can be submitted once, within seven days."""
         return prepared.sign(submitter=self._name(), key=self._key, now=datetime.now(UTC))
@@ -264,6 +268,17 @@ class Client:
             InsituError: the hub did not take it.
         """
         return JobView.model_validate(self._post("/api/v1/jobs", JobRequest(envelope=envelope)))
+
+    def submit_signed_and_follow(
+        self, envelope: Envelope
+    ) -> AbstractContextManager[tuple[JobView, Iterator[JobEvent]]]:
+        """As `submit_signed`, and the job's events by the same answer.
+
+        Raises:
+            MissingBlobsError: the hub lacks code or locks that the job names.
+            InsituError: the hub did not take it.
+        """
+        return job_events.submit(self._http, JobRequest(envelope=envelope))
 
     def _upload(self, missing: list[str], prepared: PreparedJob) -> None:
         for digest in missing:
@@ -340,35 +355,7 @@ class Client:
         Raises:
             UnreachableError: the hub stayed away for a minute.
         """
-        last = after
-        heard_at = time.monotonic()
-        while True:
-            try:
-                for event in self._stream(job_id, last):
-                    last, heard_at = event.id or last, time.monotonic()
-                    yield event
-                # A hub that stops ends its streams as well: only the job's state says that this was the end.
-                job = self.job(job_id)
-                if is_final(job.state) or job.state == JobState.HELD:
-                    return
-                heard_at = time.monotonic()
-            except UnreachableError:
-                if time.monotonic() - heard_at > _PATIENCE_S:
-                    raise
-            time.sleep(_RECONNECT_S)
-
-    def _stream(self, job_id: str, after: str) -> Iterator[JobEvent]:
-        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": after} if after else {})}
-        with self._http.lines(f"/api/v1/jobs/{_part(job_id)}/events", headers=headers) as lines:
-            fields: dict[str, str] = {}
-            for line in lines:
-                if line:
-                    name, _, value = line.partition(":")
-                    fields[name] = value.removeprefix(" ")
-                    continue
-                if "data" in fields:
-                    yield JobEvent(fields.get("id", ""), fields.get("event", "message"), json.loads(fields["data"]))
-                fields = {}
+        return job_events.follow(self._http, job_id, after=after)
 
     # -- models --------------------------------------------------------------------------------------------------------
 

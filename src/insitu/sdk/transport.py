@@ -62,17 +62,37 @@ class Transport:
         return response.content
 
     @contextmanager
-    def lines(self, path: str, *, headers: dict[str, str]) -> Iterator[Iterator[str]]:
-        """The lines of an endless answer, as they come. Silence for a minute is an error: the hub sends pings."""
+    def stream(self, method: str, path: str, **arguments: Any) -> Iterator[httpx.Response]:
+        """An endless answer, to be read by `lines`. Silence for a minute is an error: the hub sends pings.
+
+        Raises:
+            UnreachableError: the hub did not answer.
+            InsituError: what the hub said.
+        """
         timeout = httpx.Timeout(60.0, connect=10.0)
         try:
-            with self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
+            with self._http.stream(method, path, timeout=timeout, **arguments) as response:
                 if response.is_error:
                     response.read()
                     raise problem(response)
-                yield response.iter_lines()
+                yield response
         except httpx.TransportError as exc:
             raise self._unreachable(exc) from exc
+
+    def lines(self, response: httpx.Response) -> Iterator[str]:
+        """The lines of a stream, as they come.
+
+        Raises:
+            UnreachableError: it broke off, or was silent for too long.
+        """
+        try:
+            yield from response.iter_lines()
+        except httpx.TransportError as exc:
+            raise self._unreachable(exc) from exc
+
+    def broke_off(self) -> UnreachableError:
+        """That an answer ended before it said what it had to."""
+        return self._unreachable(EOFError())
 
     def _unreachable(self, exc: Exception) -> UnreachableError:
         return UnreachableError(

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 import insitu.sdk.client as client_module
+import insitu.sdk.job_events as events_module
 from insitu.domain.digests import Digest, digest_of
 from insitu.domain.errors import AuthenticationError, DeniedError, InvalidInputError, NotFoundError, UnreachableError
 from insitu.sdk.client import Client
@@ -87,7 +88,7 @@ def an_event(number: int, text: str) -> str:
 
 
 def test_following_goes_on_after_the_last_event_when_the_connection_breaks(tmp_path, monkeypatch):
-    monkeypatch.setattr(client_module, "_RECONNECT_S", 0)
+    monkeypatch.setattr(events_module, "_RECONNECT_S", 0)
     asked_after: list[str | None] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -105,6 +106,81 @@ def test_following_goes_on_after_the_last_event_when_the_connection_breaks(tmp_p
     assert asked_after == [None, "2", "2"]
 
 
+def as_submitted(*events: str) -> str:
+    return f"retry: 1000\n\nevent: job\ndata: {json.dumps(a_job_view(state='queued'))}\n\n{''.join(events)}"
+
+
+def test_a_job_is_submitted_and_followed_by_one_request(tmp_path):
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(f"{request.method} {request.url.path}")
+        if request.method == "POST":
+            assert request.headers["accept"] == "text/event-stream"
+            told = as_submitted(an_event(3, "one"))
+            return httpx.Response(201, text=told, headers={"Content-Type": "text/event-stream; charset=utf-8"})
+        return httpx.Response(200, json=a_job_view(state="succeeded"))
+
+    with a_client(answer, tmp_path).submit_and_follow(a_prepared_job()) as (job, events):
+        assert (job.id, job.state) == ("j-1", "queued")
+        assert [event.text for event in events] == ["one"]
+    assert asked == ["POST /api/v1/jobs", "GET /api/v1/jobs/j-1"]
+
+
+def test_what_the_hub_lacks_is_uploaded_before_a_job_is_followed(tmp_path):
+    uploaded: list[bytes] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "PUT":
+            uploaded.append(request.content)
+            return httpx.Response(204)
+        if request.method == "GET":
+            return httpx.Response(200, json=a_job_view(state="held"))
+        if not uploaded:
+            return httpx.Response(409, json={"code": "missing-blobs", "missing": [digest_of(CODE)]})
+        return httpx.Response(201, text=as_submitted(), headers={"Content-Type": "text/event-stream"})
+
+    with a_client(answer, tmp_path).submit_and_follow(a_prepared_job()) as (_, events):
+        assert list(events) == []
+    assert uploaded == [CODE]
+
+
+def test_a_stream_that_broke_after_the_submission_is_taken_up_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(events_module, "_RECONNECT_S", 0)
+    asked_after: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            stream = _broken(as_submitted(an_event(1, "one")))
+            return httpx.Response(201, stream=stream, headers={"Content-Type": "text/event-stream"})
+        if request.url.path.endswith("/events"):
+            asked_after.append(request.headers.get("last-event-id"))
+            return httpx.Response(200, text=an_event(2, "two"))
+        return httpx.Response(200, json=a_job_view(state="succeeded"))
+
+    with a_client(answer, tmp_path).submit_and_follow(a_prepared_job()) as (_, events):
+        assert [event.text for event in events] == ["one", "two"]
+    assert asked_after == ["1"]
+
+
+def test_a_submission_whose_answer_breaks_off_says_so(tmp_path):
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(201, text="retry: 1000\n\n", headers={"Content-Type": "text/event-stream"})
+
+    with pytest.raises(UnreachableError), a_client(answer, tmp_path).submit_and_follow(a_prepared_job()):
+        pass
+
+
+def test_a_hub_that_answers_with_the_job_alone_is_asked_for_its_events(tmp_path):
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/events"):
+            return httpx.Response(200, text=an_event(1, "one"))
+        return httpx.Response(200, json=a_job_view(state="succeeded"))
+
+    with a_client(answer, tmp_path).submit_and_follow(a_prepared_job()) as (job, events):
+        assert [job.id, *(event.text for event in events)] == ["j-1", "one"]
+
+
 class _broken(httpx.SyncByteStream):  # noqa: N801 - a function in its use
     def __init__(self, text: str) -> None:
         self._text = text
@@ -115,7 +191,7 @@ class _broken(httpx.SyncByteStream):  # noqa: N801 - a function in its use
 
 
 def test_a_stream_that_ends_while_the_job_runs_is_taken_up_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(client_module, "_RECONNECT_S", 0)
+    monkeypatch.setattr(events_module, "_RECONNECT_S", 0)
     streams = [an_event(1, "one"), an_event(2, "two")]
     states = ["running", "held"]
 
@@ -128,8 +204,8 @@ def test_a_stream_that_ends_while_the_job_runs_is_taken_up_again(tmp_path, monke
 
 
 def test_a_hub_that_stays_away_is_an_error_in_the_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(client_module, "_RECONNECT_S", 0)
-    monkeypatch.setattr(client_module, "_PATIENCE_S", -1)
+    monkeypatch.setattr(events_module, "_RECONNECT_S", 0)
+    monkeypatch.setattr(events_module, "_PATIENCE_S", -1)
 
     def answer(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("away")

@@ -26,7 +26,8 @@ from insitu.cli.output import number, printable, short
 from insitu.domain.errors import InsituError, UnavailableError
 from insitu.domain.jobs import JobState
 from insitu.domain.quantities import format_bytes
-from insitu.sdk.client import Client, JobEvent
+from insitu.sdk.client import Client
+from insitu.sdk.job_events import JobEvent
 from insitu.sdk.submit import PreparedJob
 from insitu.wire.ledger import verify
 from insitu.wire.people import DeploymentView, ImageView, JobView, ModelVersionView, OutputView
@@ -283,14 +284,13 @@ class Story:
         return self._stage.people.data_scientist.prepare(example() / "job.yaml", changes=changes, progress=step.now)
 
     def _run(self, client: Client, prepared: PreparedJob, step: Step) -> Watched:
-        job = client.submit(prepared)
-        self._stage.jobs.append(job.id)
-        watched = Watched(client, job)
-        for event in client.follow(job.id):
-            watched.note(event)
-            step.now(
-                f"{job.id} {watched.state}: {printable(event.text)[:70]}" if event.kind != "state" else watched.state
-            )
+        with client.submit_and_follow(prepared) as (job, events):
+            self._stage.jobs.append(job.id)
+            watched = Watched(client, job)
+            for event in events:
+                watched.note(event)
+                said = f"{job.id} {watched.state}: {printable(event.text)[:70]}"
+                step.now(said if event.kind != "state" else watched.state)
         watched.job = client.job(job.id)
         return watched
 

@@ -50,12 +50,12 @@ def submit_job(
     # 2. Did they sign it, with the key that they registered? Nothing is read before that is settled.
     accepted = _open(actor, request.envelope)
     # 3. The same again: the same job.
-    known = jobs.id_by_envelope(session, request.envelope.digest)
+    document = accepted.document
+    known, nonce_is_used = jobs.earlier(session, request.envelope.digest, document.nonce)
     if known is not None:
         return known, False
-    document = accepted.document
     check_fresh(document.signed_at, document.expires_at, now=now)
-    if jobs.nonce_is_used(session, document.nonce):
+    if nonce_is_used:
         raise ConflictError("another job used this nonce", code="nonce-used", hint="sign the job again", rule="nonce")
     # 4. Everything that a site will ask for is here.
     parts = {part for target in document.targets if target.image for part in (target.image.digest, *target.image.blobs)}

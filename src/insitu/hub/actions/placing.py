@@ -21,10 +21,10 @@ def place_waiting(session: WriteSession, *, now: datetime, away_before: datetime
     if not waiting:
         return 0
     placed = 0
-    answers = place([job for job, _ in waiting], sites.rooms(session, away_before=away_before))
-    for answer, (_, shown) in zip(answers, waiting, strict=True):
+    answers = place([queued.job for queued in waiting], sites.rooms(session, away_before=away_before))
+    for answer, queued in zip(answers, waiting, strict=True):
         if isinstance(answer, Placed):
-            placed += job_states.assign(session, answer, now=now)
+            placed += job_states.assign(session, answer, lock=queued.locks[answer.base], now=now)
         else:
-            job_states.explain_wait(session, answer, shown=shown)
+            job_states.explain_wait(session, answer, shown=queued.shown)
     return placed

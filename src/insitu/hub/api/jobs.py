@@ -21,10 +21,12 @@ from insitu.domain.errors import InvalidInputError
 from insitu.domain.jobs import JobState
 from insitu.domain.outputs import Verdict
 from insitu.hub.actions import jobs, releases
+from insitu.hub.api import streams
 from insitu.hub.api.bodies import parse, read_document
 from insitu.hub.api.caller import MAX_INT, HubParts, Limit, Person, page, parts_of, person_of, route
 from insitu.hub.api.file_bodies import FileBody
 from insitu.hub.parts import Parts
+from insitu.hub.store.session import WriteSession
 from insitu.wire.people import JobRequest, JobView, MeterView, Page
 
 router = APIRouter(prefix="/api/v1", tags=["jobs"])
@@ -46,7 +48,15 @@ def _submit(request: Request, parts: Parts, body: bytes) -> Response:
         job_id, is_new = jobs.submit_job(actor, session, asked, now=now, away_before=away_before)
         # Here, and not after the commit: from then on an agent has been woken, and this would be in its way.
         view = jobs.show_job(actor, session, job_id, away_before=away_before)
-    return Response(view.model_dump_json(), 201 if is_new else 200, media_type="application/json")
+        return _answer(request, parts, session, view, is_new=is_new)
+
+
+def _answer(request: Request, parts: Parts, session: WriteSession, job: JobView, *, is_new: bool) -> Response:
+    """The job, or for whoever accepts a stream the job and then what becomes of it, without asking again."""
+    status = 201 if is_new else 200
+    if "text/event-stream" in request.headers.get("accept", ""):
+        return streams.followed(parts, job.id, streams.begun_with(parts, session, job, is_new=is_new), status=status)
+    return Response(job.model_dump_json(), status, media_type="application/json")
 
 
 class _SubmitRoute(APIRoute):
@@ -57,6 +67,11 @@ class _SubmitRoute(APIRoute):
 
 
 def _as_described(request: JobRequest) -> JobView:
+    """Submit a signed job. The same envelope again is the same job.
+
+    With `Accept: text/event-stream` the answer is a stream: the job as event `job`, then what
+    `/api/v1/jobs/{job_id}/events` tells of it, until it has ended or is held.
+    """
     raise NotImplementedError
 
 
@@ -65,6 +80,7 @@ router.add_api_route(
     _as_described,
     methods=["POST"],
     status_code=201,
+    responses={status: {"content": {"text/event-stream": {}}} for status in (200, 201)},
     summary="Submit Job",
     route_class_override=_SubmitRoute,
     **route("submit_job"),

@@ -28,6 +28,8 @@ from insitu.hub.api.bodies import parse, read_document
 from insitu.hub.api.caller import parts_of, person_of, site_of
 from insitu.hub.parts import Parts
 from insitu.hub.store import sites, stream
+from insitu.hub.store.session import WriteSession
+from insitu.wire.people import JobView
 from insitu.wire.sync import SyncRequest
 
 _UNHEARD_S = 0.2
@@ -140,8 +142,35 @@ async def job_events(request: Request) -> Response:
     stands = await run_in_threadpool(_check, request, parts, job_id)
     if stands.at_rest and cursor >= stands.cursor:
         return Response(status_code=204)  # which also tells a browser not to connect again
+    return followed(parts, job_id, Begun(cursor=cursor))
+
+
+@dataclass(frozen=True)
+class Begun:
+    """How a stream of a job's events begins."""
+
+    cursor: int
+    """What is later than this has not been told."""
+    told: bytes = b""
+    """What is told at once, up to the cursor; as it is sent."""
+    mark: int | None = None
+    """Nothing is later than the cursor before the job's topic rings after this mark. None: look at once."""
+
+
+def begun_with(parts: Parts, session: WriteSession, job: JobView, *, is_new: bool) -> Begun:
+    """The stream of a job that this very session submitted: the job itself, and what there is of it so far."""
+    mark = parts.bell.mark(stream.topic(job.id))
+    found = stream.after(session, job.id, 0)
+    told = b"event: job\ndata: %s\n\n%s" % (job.model_dump_json().encode(), _all_as_sent(found))
+    # A new job's topic rings once for the commit that follows. Of an older one others may have told meanwhile.
+    return Begun(found[-1].cursor if found else 0, told, mark + 1 if is_new else None)
+
+
+def followed(parts: Parts, job_id: str, begun: Begun, *, status: int = 200) -> Response:
+    """The answer that goes on until the job has ended or is held."""
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_events(parts, job_id, cursor), media_type="text/event-stream", headers=headers)
+    events = _events(parts, job_id, begun)
+    return StreamingResponse(events, status, headers, media_type="text/event-stream")
 
 
 def _check(request: Request, parts: Parts, job_id: str) -> stream.Stands:
@@ -157,12 +186,14 @@ def _cursor(request: Request) -> int:
     return int(text)
 
 
-async def _events(parts: Parts, job_id: str, cursor: int) -> AsyncIterator[bytes]:
+async def _events(parts: Parts, job_id: str, begun: Begun) -> AsyncIterator[bytes]:
     # At once, so that proxies and clients know that it is alive.
-    yield b"retry: 1000\n\n"
-    topic = stream.topic(job_id)
+    yield b"retry: 1000\n\n" + begun.told
+    topic, cursor, mark = stream.topic(job_id), begun.cursor, begun.mark
     with parts.store.tails.follow(job_id):
         while not parts.bell.closed:
+            if mark is not None and not await _rung(parts, topic, mark):
+                yield b": ping\n\n"
             mark = parts.bell.mark(topic)
             fresh = parts.store.tails.starting_at(job_id, cursor + 1)
             if fresh is not None:
@@ -174,11 +205,10 @@ async def _events(parts: Parts, job_id: str, cursor: int) -> AsyncIterator[bytes
             if found:
                 cursor = found[-1].cursor
                 yield _all_as_sent(found)
-            if cursor >= stands.cursor:
-                if stands.at_rest:
-                    return
-                if not await _rung(parts, topic, mark):
-                    yield b": ping\n\n"
+            if cursor < stands.cursor:
+                mark = None  # there is more already
+            elif stands.at_rest:
+                return
 
 
 def _read(parts: Parts, job_id: str, cursor: int) -> tuple[list[stream.StreamedEvent], stream.Stands]:

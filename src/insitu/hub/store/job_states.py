@@ -29,7 +29,6 @@ PLACING = "placing"
 
 # Made once, over the plain table: somebody waits for these, and putting a statement together costs more than running it.
 _JOBS = table_of(JobRow)
-_TARGETS = select(_JOBS.c.targets).where(_JOBS.c.id == bindparam("job"))
 _ASSIGN = (
     update(_JOBS)
     .where(_JOBS.c.id == bindparam("job"), _JOBS.c.state == JobState.QUEUED.value)
@@ -116,10 +115,12 @@ def announce_accepted(session: WriteSession, job_id: str, *, now: datetime) -> N
     session.wake(RECORDS)
 
 
-def assign(session: WriteSession, placed: Placed, *, now: datetime) -> bool:
-    """queued → assigned: a new attempt with a new fencing number. False: it is not queued any more."""
-    targets = session.rows(_TARGETS, {"job": placed.job_id}).scalar_one()
-    lock = next(target["lock"] for target in targets if target["base"] == placed.base)
+def assign(session: WriteSession, placed: Placed, *, lock: str, now: datetime) -> bool:
+    """queued → assigned: a new attempt with a new fencing number. False: it is not queued any more.
+
+    Args:
+        lock: the job's for the base on which it was placed.
+    """
     wanted = {"job": placed.job_id, "to_site": placed.site, "on_base": placed.base, "by_lock": lock}
     changed = session.rows(_ASSIGN, wanted).one_or_none()
     if changed is None:

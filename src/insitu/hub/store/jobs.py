@@ -57,8 +57,9 @@ class JobFacts:
 # Made once, over plain tables: somebody waits for these, and putting a statement together costs more than running it.
 _JOBS, _SITES = table_of(JobRow), table_of(SiteRow)
 _ADD = insert(_JOBS)
-_BY_ENVELOPE = select(_JOBS.c.id).where(_JOBS.c.envelope_digest == bindparam("digest"))
-_BY_NONCE = select(_JOBS.c.id).where(_JOBS.c.nonce == bindparam("nonce"))
+_EARLIER = select(_JOBS.c.id, _JOBS.c.envelope_digest).where(
+    (_JOBS.c.envelope_digest == bindparam("digest")) | (_JOBS.c.nonce == bindparam("nonce"))
+)
 
 
 def add(session: WriteSession, accepted: AcceptedJob, *, cursor: int, now: datetime) -> str:
@@ -95,12 +96,10 @@ def add(session: WriteSession, accepted: AcceptedJob, *, cursor: int, now: datet
     return job_id
 
 
-def id_by_envelope(session: ReadSession, digest: str) -> str | None:
-    return session.rows(_BY_ENVELOPE, {"digest": digest}).scalar_one_or_none()
-
-
-def nonce_is_used(session: ReadSession, nonce: str) -> bool:
-    return session.rows(_BY_NONCE, {"nonce": nonce}).first() is not None
+def earlier(session: ReadSession, digest: str, nonce: str) -> tuple[str | None, bool]:
+    """The id of the job that this very envelope made, and whether any job used the nonce."""
+    found = session.rows(_EARLIER, {"digest": digest, "nonce": nonce}).all()
+    return next((row.id for row in found if row.envelope_digest == digest), None), bool(found)
 
 
 def facts(session: ReadSession, job_id: str) -> JobFacts | None:
@@ -159,9 +158,25 @@ _WAITING = (
 )
 
 
-def waiting(session: ReadSession) -> list[tuple[WaitingJob, Mapping[str, Any]]]:
-    """The queue in the order of acceptance, each job with the reason that is shown of it."""
-    return [(_waiting_job(row), row.reason) for row in session.rows(_WAITING)]
+@dataclass(frozen=True)
+class Queued:
+    """A job in the queue."""
+
+    job: WaitingJob
+    shown: Mapping[str, Any]
+    """The reason that is shown of it."""
+    locks: Mapping[str, str]
+    """Base → the lock for it."""
+
+
+def waiting(session: ReadSession) -> list[Queued]:
+    """The queue in the order of acceptance."""
+    return [Queued(_waiting_job(row), row.reason, _locks(row.targets)) for row in session.rows(_WAITING)]
+
+
+def _locks(targets: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    # The first of a base counts, as it does at the site.
+    return {target["base"]: target["lock"] for target in reversed(targets)}
 
 
 def _waiting_job(row: Row[*tuple[Any, ...]]) -> WaitingJob:
