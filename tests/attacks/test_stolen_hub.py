@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,11 +21,13 @@ import rfc8785
 from insitu.agent.assignments import Assignments
 from insitu.agent.deployments import Deployments
 from insitu.agent.folder import SiteFolder
+from insitu.agent.folders_ahead import FoldersAhead
 from insitu.agent.hub_link import HubLink
 from insitu.agent.ledger import Ledger
 from insitu.agent.policy_file import PolicyFile
 from insitu.agent.settings import AgentSettings
 from insitu.agent.site import Site
+from insitu.agent.spare_threads import SpareThreads
 from insitu.agent.store import Store
 from insitu.testing.builders import (
     A_BASE,
@@ -99,6 +102,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
         cache=folder.cache,
         environments=cast("Any", Untouchable()),
         images=cast("Any", Untouchable()),
+        folders=FoldersAhead(folder.jobs, gate_uid=os.getuid(), threads=SpareThreads()),
         now=lambda: store.floor_clock(NOON),
     )
     here = {("wdbc", 1): A_DATASET}

@@ -131,7 +131,8 @@ class AttemptRunner:
         except InsituError as exc:
             denied = exc
         workspace = Workspace(site.folder.jobs / f"{row.job_id}-{row.attempt}")
-        workspace.root.mkdir(parents=True, exist_ok=True, mode=0o711)
+        site.folders.take(workspace)
+        workspace.begin()
         about = About(
             job_id=row.job_id,
             attempt=row.attempt,

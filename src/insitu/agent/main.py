@@ -29,6 +29,7 @@ from insitu.agent.console import Console
 from insitu.agent.deployments import Deployments
 from insitu.agent.environments import Environments, wheels_in
 from insitu.agent.folder import SiteFolder
+from insitu.agent.folders_ahead import FoldersAhead
 from insitu.agent.hub_link import HubLink
 from insitu.agent.inside import SCRATCH_BYTES
 from insitu.agent.job_images import JobImages
@@ -60,7 +61,7 @@ from insitu.wire.sync import Capacity
 _log = logging.getLogger("insitu.agent")
 
 _LOCK_S = 5.0  # a steward's command that works on the folder by itself holds the lock for a moment
-_THREADS_A_JOB = 4  # its walk, its stream, and the looks at its sandbox and its disk
+_THREADS_A_JOB = 5  # its walk, its stream, the looks at its sandbox and its disk, and the next one's folders
 _INTAKE_MEMORY = 2 << 30  # of address space; an idle one holds about 40 MB
 
 # All that a gate process sees of an environment.
@@ -184,6 +185,9 @@ def build_site(
     intakes.fill()
     judges = JudgePool(folder.root, uid=settings.gate_gid, size=min(settings.warm, 1))
     judges.fill()
+    threads = SpareThreads(_THREADS_A_JOB * (settings.warm + 1))
+    folders = FoldersAhead(folder.jobs, gate_uid=settings.gate_gid, threads=threads)
+    folders.fill()
     try:
         yield Site(
             folder=folder,
@@ -210,8 +214,9 @@ def build_site(
                 offline=settings.offline,
             ),
             images=JobImages(cache, base.platform),
+            folders=folders,
             now=lambda: store.floor_clock(datetime.now(UTC)),
-            threads=SpareThreads(_THREADS_A_JOB * (settings.warm + 1)),
+            threads=threads,
         )
     finally:
         intakes.close()

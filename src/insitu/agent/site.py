@@ -10,6 +10,7 @@ from pathlib import Path
 
 from insitu.agent.environments import Environments
 from insitu.agent.folder import SiteFolder
+from insitu.agent.folders_ahead import FoldersAhead
 from insitu.agent.hub_link import HubLink
 from insitu.agent.job_images import JobImages
 from insitu.agent.judge_pool import JudgePool
@@ -51,6 +52,7 @@ class Site:
     """Private bytes that jobs read; another folder than `cache`, since that may be shared with other sites."""
     environment: Mapping[str, str]
     """Of the agent's process, for datastores whose credentials stand there. Goes nowhere else."""
+    folders: FoldersAhead
     now: Callable[[], datetime]
     """The site's clock, floored by the latest time it has recorded."""
     threads: SpareThreads = field(default_factory=SpareThreads)

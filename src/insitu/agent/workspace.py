@@ -29,6 +29,8 @@ from insitu.domain.errors import IntegrityError, UnavailableError
 
 _MAX_CODE_BYTES = 512 << 20
 _MAX_CODE_FILES = 20_000
+_ROOT_MODE = 0o711
+_GATE, _CONTROL = "gate", "control"  # what is not in an attempt's folder, while it is nobody's
 
 
 @dataclass(frozen=True)
@@ -96,17 +98,44 @@ class Workspace:
         return self.root / "journal"
 
     def make(self, *, gate_uid: int) -> None:
-        """The folders that exist before the gate's process and the sandbox start."""
+        """The folders that exist before the gate's process and the sandbox start; as far as they don't yet."""
         # The gate walks through the attempt's folder by its group; nobody else does.
         if os.geteuid() == 0:
             open_to_gate(self.root, gate_uid)
-        self._make(self.intake, gate_uid)
-        self._make(self.gate, gate_uid)
-        self.gate.chmod(0o711)
+        self._make_rooms(self.gate, self.control.parent, gate_uid)
+
+    def _make_rooms(self, gate: Path, control: Path, gate_uid: int) -> None:
+        _make(self.intake, gate_uid)
+        _make(gate, gate_uid, mode=0o711)
         # The socket in it is the agent's, who hands it over; the gate's process only looks whether it is still there.
-        self.control.parent.mkdir(exist_ok=True)
-        self.control.parent.chmod(0o711)
-        self.keeper.mkdir(exist_ok=True, mode=0o700)
+        _make(control, mode=0o711)
+        _make(self.keeper)
+
+    def make_ahead(self, *, gate_uid: int) -> None:
+        """All of them in `root`, which is nobody's yet: `become` gives them to an attempt.
+
+        It is closed: no process of the gate's can leave anything there for a job that is to come.
+        """
+        shutil.rmtree(self.root, ignore_errors=True)
+        self.root.mkdir(mode=0o700)
+        self._make_rooms(self.root / _GATE, self.root / _CONTROL, gate_uid)
+        _make(self.outputs)
+
+    def become(self, other: Workspace) -> None:
+        """Be the folders of an attempt that has none.
+
+        Raises:
+            OSError: some are not; `make` makes what is missing.
+        """
+        os.rename(self.root / _GATE, other.gate)  # noqa: PTH104 - here and below: no path is wanted back
+        os.rename(self.root / _CONTROL, other.control.parent)  # noqa: PTH104
+        self.root.chmod(_ROOT_MODE)
+        os.rename(self.root, other.root)  # noqa: PTH104
+
+    def begin(self) -> None:
+        """The attempt's own folder, if it is not there."""
+        if not self.root.exists():
+            self.root.mkdir(parents=True, exist_ok=True, mode=_ROOT_MODE)
 
     def make_feed(self, *, gate_gid: int) -> None:
         """The folder of the agent's socket for the gate, which passes through it and leaves nothing there."""
@@ -121,18 +150,12 @@ class Workspace:
 
     def make_outputs(self, uid: int) -> None:
         """The folder that the job's own uid may write."""
-        self._make(self.outputs, uid)
+        _make(self.outputs, uid)
 
     def make_out(self, uid: int) -> None:
         """The folder for canonical copies, which the judge writes; without what an earlier judgement left."""
         shutil.rmtree(self.out, ignore_errors=True)
-        self._make(self.out, uid)
-
-    def _make(self, path: Path, uid: int) -> None:
-        path.mkdir(exist_ok=True)
-        path.chmod(0o700)
-        if os.geteuid() == 0:
-            os.chown(path, uid, uid)
+        _make(self.out, uid)
 
     def freeze(self) -> None:
         """Take the outputs away from whoever may still hold them. Repeating it changes nothing.
@@ -152,6 +175,19 @@ class Workspace:
     def remove(self) -> None:
         for folder in (self.root, self.gate, self.control.parent, self.feed.parent):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make(path: Path, uid: int | None = None, *, mode: int = 0o700) -> None:
+    """A folder of that mode and, if we are root, of that owner, who is its group as well. Does only what is to be done."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        path.mkdir()
+        found = path.lstat()
+    if stat.S_IMODE(found.st_mode) != mode:
+        path.chmod(mode)
+    if uid is not None and found.st_uid != uid and os.geteuid() == 0:
+        os.chown(path, uid, uid)
 
 
 def give_to_gate(known: Path, target: Path) -> None:

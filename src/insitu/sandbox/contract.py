@@ -139,8 +139,8 @@ class Sandbox(Protocol):
     def start(self, spec: SandboxSpec, room: Path, streams: Callable[[], tuple[int, int]]) -> Started:
         """nothing → starting. Makes the place and lets `init.py` run in it.
 
-        `room` is a fresh folder of the keeper's, closed to others. `streams`
-        gives the ends that the code's stdout and stderr shall be, and waits
+        `room` is where a folder can be made that is closed to others: it is not
+        there yet. `streams` gives the ends that the code's stdout and stderr shall be, and waits
         until the sandbox is wanted: called once, it comes before anything that
         others could find by the sandbox's name, and before the code runs. What
         can be done ahead of it overlaps with the caller's own work. The caller

@@ -78,6 +78,7 @@ class Room:
     def __init__(self, folder: Path, spec: SandboxSpec) -> None:
         self._spec = spec
         self._folder = folder / "run"
+        folder.mkdir(mode=0o755, exist_ok=True)
         self._folder.mkdir(mode=0o755)
         self._folder.chmod(0o755)  # whatever the umask is: the code's uid has to pass
         shutil.copyfile(init.__file__, self._folder / "init.py")

@@ -222,10 +222,9 @@ def _who_i_am(request: KeeperRequest) -> dict[str, Any]:
 
 def _keep(request: KeeperRequest, sandbox: Sandbox, stop: socket.socket, claim: _Claim) -> SandboxResult:
     spec = request.spec
-    request.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not request.state_dir.exists():
+        request.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     _give_writable_mounts(spec)
-    room = request.state_dir / "room"
-    room.mkdir(mode=0o755, exist_ok=True)
     with _Streams(request) as streams:
 
         def when_wanted() -> tuple[int, int]:
@@ -240,7 +239,7 @@ def _keep(request: KeeperRequest, sandbox: Sandbox, stop: socket.socket, claim: 
             # Only now: a disk takes as long as the whole start, and a crash of the machine ends the sandbox too.
             _sync(request.state_dir / "keeper.json")
 
-        started = sandbox.start(spec, room, when_wanted)
+        started = sandbox.start(spec, request.state_dir / "room", when_wanted)
         try:
             watch = _Watch(spec, started, stop, once_it_runs)
             result = watch.until_the_end()
