@@ -36,10 +36,11 @@ class Assignments:
         fresh = False
         for wish in assignments:
             envelope = wish.envelope.model_dump(mode="json")
-            if self._site.store.put_assignment(wish.job_id, wish.attempt, wish.fence, envelope):
+            row = self._site.store.put_assignment(wish.job_id, wish.attempt, wish.fence, envelope)
+            if row is not None:
                 fresh = True
                 self._end_older(wish)
-                self._run_new(wish)
+                self._run(row)
             if wish.cancel:
                 self._cancel(wish)
         for job_id in over:
@@ -79,11 +80,6 @@ class Assignments:
             runner.thread.join(timeout=5)
 
     # -- inside --------------------------------------------------------------------------------------------------------
-
-    def _run_new(self, wish: Assignment) -> None:
-        row = self._site.store.attempt(wish.job_id, wish.attempt)
-        if row is not None:
-            self._run(row)
 
     def _run(self, row: AttemptRow) -> None:
         with self._lock:

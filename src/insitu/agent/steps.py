@@ -132,11 +132,10 @@ def prepare(attempt: Attempt) -> Next:
         settings=site.sandbox_settings,
         streams_socket=attempt.workspace.control,
     )
-    # Sandbox and gate get ready beside each other and beside the disk, the one that takes longest first.
+    # Sandbox and gate get ready beside each other, the one that takes longest first.
     with site.keepers.starting(request) as keeper:
         _make_room_for_intake(attempt, texts)
         with site.intakes.starting(intake_request(attempt, data), stand_back_s=_STAND_BACK_S) as intake:
-            site.store.sync()  # from here on no crash makes the site forget that it has accepted this job
             attempt.keeper = keeper.go()
             attempt.intake = ready_or_ended(attempt.keeper, intake)
     return _runs(attempt)

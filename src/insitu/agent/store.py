@@ -124,28 +124,23 @@ class Store:
             self._db.execute("insert or replace into clock values (1, ?)", (self._latest.isoformat(),))
             self._db.execute("commit")
 
-    def sync(self) -> None:
-        """Returns when everything that was committed is on the disk."""
-        with self._write():
-            pass
-
     def _read(self, sql: str, *values: object) -> list[sqlite3.Row]:
         with self._lock:
             return self._db.execute(sql, values).fetchall()
 
     # -- attempts ------------------------------------------------------------------------------------------------------
 
-    def put_assignment(self, job_id: str, attempt: int, fence: int, envelope: dict[str, Any]) -> bool:
-        """Record an offered attempt; False if it was known. An attempt of an older fence is never recorded."""
+    def put_assignment(self, job_id: str, attempt: int, fence: int, envelope: dict[str, Any]) -> AttemptRow | None:
+        """Record an offered attempt; None if it was known. An attempt of an older fence is never recorded."""
         with self._write(synced=False) as db:
             newest = db.execute("select max(fence) from attempts where job_id = ?", (job_id,)).fetchone()[0]
             if newest is not None and newest >= fence:
-                return False
+                return None
             db.execute(
                 "insert into attempts (job_id, attempt, fence, state, envelope) values (?, ?, ?, ?, ?)",
                 (job_id, attempt, fence, JobState.ASSIGNED.value, json.dumps(envelope)),
             )
-            return True
+        return AttemptRow(job_id, attempt, fence, JobState.ASSIGNED, envelope)
 
     def attempt(self, job_id: str, attempt: int) -> AttemptRow | None:
         rows = self._read("select * from attempts where job_id = ? and attempt = ?", job_id, attempt)
@@ -207,10 +202,9 @@ class Store:
     def accept(self, *, envelope: str, nonce: str, job_id: str, expires_at: datetime, datasets: list[str]) -> str:
         """Remember an envelope; the job id under which it was accepted, now or before.
 
-        A replay under another job id gets the first id back, and the caller refuses. It is
-        on disk after the next `sync`, which comes before anything of the job runs.
+        A replay under another job id gets the first id back, and the caller refuses.
         """
-        with self._write(synced=False) as db:
+        with self._write() as db:
             known = db.execute("select job_id from accepted where envelope = ? or nonce = ?", (envelope, nonce))
             first = known.fetchone()
             if first is not None:
