@@ -29,20 +29,16 @@ ready-for-demo:
 test:  ## set up what is missing, then check and run every test; ARGS="tests/unit -k gate" narrows it
 	@scripts/bootstrap test
 	@$(SYNC) --all-extras
-	@$(MAKE) --no-print-directory --keep-going check-synced
+	@$(MAKE) --no-print-directory --keep-going check-synced tested
+
+# Two at a time: one process has all tests that share ports, engines and control groups (tests/conftest.py).
+.PHONY: tested
+tested:
 ifdef ARGS
 	@$(RUN) pytest $(ARGS)
 else
-	@$(MAKE) --no-print-directory --keep-going tested-units tested-whole
+	@$(RUN) pytest --numprocesses 2 --dist loadgroup
 endif
-
-# Unit tests are bound by the processor, so two run at a time. The rest share ports, engines and control groups.
-.PHONY: tested-units tested-whole
-tested-units:
-	@$(RUN) pytest --numprocesses 2 --dist worksteal tests/unit
-
-tested-whole:
-	@$(RUN) pytest --ignore tests/unit
 
 check: synced  ## format, lint, types and direction of imports: under a minute
 	@$(MAKE) --no-print-directory --keep-going check-synced
