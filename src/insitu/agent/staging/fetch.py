@@ -15,29 +15,21 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from insitu.agent.staging.coming import Coming, Passing
 from insitu.agent.staging.digests import BLOCK_BYTES, Buffer, DigestKeys, blocks_of
 from insitu.agent.staging.manifest import ManifestObject
 from insitu.agent.staging.objects import Objects
+from insitu.agent.staging.workers import StoppedError, Task, do_all
 from insitu.agent.stores.contract import ObjectChangedError, ObjectInfo, ObjectStore, Reuse
 from insitu.agent.stores.meaning import changed
-from insitu.domain.errors import ConflictError
 
 WORKERS = 8
+"""At most; how many it takes is `workers`' to find out."""
 _LONGEST_RUN = 8
 """Blocks that are asked for at once."""
 _PIECE = 512 << 10
-
-Task = Callable[[], None]
-
-
-class StoppedError(ConflictError):
-    """Somebody said stop in the middle: the job was cancelled, or the agent ends. What is here stays for next time."""
-
-    default_code = "staging-stopped"
 
 
 @dataclass(frozen=True)
@@ -218,15 +210,7 @@ class Fetching:
     # -- many of them --------------------------------------------------------------------------------------------------
 
     def _work(self, tasks: Iterator[Task]) -> None:
-        """Do all tasks, several at once; the first failure ends the others, and is raised."""
-        line = _Line(tasks, self.stop, self._ending)
-        threads = [threading.Thread(target=line.work, name=f"stage-{n}", daemon=True) for n in range(self.workers)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if line.failures:
-            raise line.failures[0]
+        do_all(tasks, stop=self.stop, ending=self._ending, most=self.workers)
 
 
 def _one_piece() -> Reuse:
@@ -266,40 +250,6 @@ class _Learning:
     def __init__(self, info: ObjectInfo, coming: Coming) -> None:
         self.info, self.coming = info, coming
         self.leaves = [b""] * blocks_of(info.size_bytes)
-
-
-@dataclass
-class _Line:
-    """Tasks that wait, and workers who take them."""
-
-    tasks: Iterator[Task]
-    stop: Callable[[], bool]
-    ending: threading.Event
-    failures: list[BaseException] = field(default_factory=list[BaseException])
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def work(self) -> None:
-        while (task := self._next()) is not None:
-            try:
-                task()
-            except BaseException as exc:  # noqa: BLE001 - raised again where the work was asked for
-                self.failures.append(exc)
-                self.ending.set()
-
-    def _next(self) -> Task | None:
-        with self._lock, suppress(StopIteration):
-            if self.failures:
-                return None
-            if self.stop():
-                self.failures.append(StoppedError("staging was stopped"))
-                return None
-            try:
-                return next(self.tasks)
-            except StopIteration:
-                raise
-            except BaseException as exc:  # noqa: BLE001 - as above
-                self.failures.append(exc)
-        return None
 
 
 def _once(wanted: Sequence[ManifestObject]) -> Iterator[ManifestObject]:
