@@ -30,10 +30,13 @@ create table if not exists accepted (
     job_id text not null,
     expires_at text not null
 ) strict;
-create table if not exists runs (
-    job_id text primary key,             -- one row per accepted job that used datasets, for policy's `runs`
-    datasets text not null
+create table if not exists uses (        -- which versions accepted jobs were let to: for policy's `runs`, and for people
+    dataset text not null,
+    version text not null,               -- name@version
+    job_id text not null,
+    primary key (dataset, job_id, version)
 ) strict;
+create index if not exists uses_of_job on uses (job_id);
 create table if not exists attempts (
     job_id text not null,
     attempt integer not null,
@@ -46,6 +49,7 @@ create table if not exists attempts (
     over integer not null default 0,     -- final here and everything about it acknowledged
     primary key (job_id, attempt)
 ) strict;
+create index if not exists open_attempts on attempts (job_id) where over = 0;  -- asked for with each report
 create table if not exists deployments (
     name text primary key,
     revision integer not null,
@@ -58,6 +62,16 @@ create table if not exists uids (             -- host uids that jobs have now
     attempt integer not null
 ) strict;
 create table if not exists clock (id integer primary key check (id = 1), latest text not null) strict;
+"""
+
+
+# Earlier agents kept the versions of a job as one JSON text, which had to be read for all jobs to count those of a dataset.
+_FROM_RUNS = """
+begin;
+insert or ignore into uses
+    select substr(value, 1, instr(value, '@') - 1), value, job_id from runs, json_each(runs.datasets) order by runs.rowid;
+drop table runs;
+commit;
 """
 
 
@@ -93,6 +107,8 @@ class Store:
         self._db.execute("pragma journal_mode=wal")
         self._db.execute("pragma synchronous=full")
         self._db.executescript(_SCHEMA + REVIEW_SCHEMA)
+        if self._db.execute("select 1 from sqlite_schema where type = 'table' and name = 'runs'").fetchone():
+            self._db.executescript(_FROM_RUNS)
         rows = self._db.execute("select latest from clock where id = 1").fetchall()
         self._latest = datetime.fromisoformat(rows[0][0]) if rows else datetime.fromtimestamp(0, UTC)
         path.chmod(0o600)
@@ -210,7 +226,8 @@ class Store:
             if first is not None:
                 return str(first[0])
             db.execute("insert into accepted values (?, ?, ?, ?)", (envelope, nonce, job_id, expires_at.isoformat()))
-            db.execute("insert or ignore into runs values (?, ?)", (job_id, json.dumps(datasets)))
+            uses = [(label.partition("@")[0], label, job_id) for label in datasets]
+            db.executemany("insert or ignore into uses values (?, ?, ?)", uses)
             return job_id
 
     def is_accepted(self, envelope: str) -> bool:
@@ -218,23 +235,24 @@ class Store:
 
     def runs_of(self, dataset: str) -> int:
         """How many accepted jobs have used a dataset, whichever version."""
-        rows = self._read("select datasets from runs")
-        return sum(dataset in {name.partition("@")[0] for name in json.loads(row[0])} for row in rows)
+        rows = self._read("select count(distinct job_id) from uses where dataset = ?", dataset)
+        return int(rows[0][0])
 
     def jobs_of(self, dataset: str) -> list[tuple[str, list[str]]]:
         """(job, versions of it that the job was accepted for) for each accepted job of a dataset, oldest first."""
-        rows = self._read("select job_id, datasets from runs order by rowid")
-        found = [(row[0], [one for one in json.loads(row[1]) if one.partition("@")[0] == dataset]) for row in rows]
-        return [(job, versions) for job, versions in found if versions]
+        found: dict[str, list[str]] = {}
+        for row in self._read("select job_id, version from uses where dataset = ? order by rowid", dataset):
+            found.setdefault(row[0], []).append(row[1])
+        return list(found.items())
 
     def datasets_in_use(self) -> set[str]:
         """name@version of what open attempts read, or will."""
         rows = self._read(
-            "select distinct runs.datasets from runs join attempts using (job_id) "
+            "select distinct uses.version from uses join attempts using (job_id) "
             "where attempts.over = 0 and attempts.state in (?, ?, ?, ?)",
             *(state.value for state in _READING),
         )
-        return {label for row in rows for label in json.loads(row[0])}
+        return {row[0] for row in rows}
 
     # -- deployments ---------------------------------------------------------------------------------------------------
 

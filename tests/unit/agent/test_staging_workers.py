@@ -80,3 +80,8 @@ def test_idle_is_the_part_that_nobody_used_since_the_last_look(monkeypatch, tmp_
     assert idle() == 0.5
     stat.write_text("cpu  230 0 70 810 60 0 0 30 7 7\ncpu0 1 2 3\n")
     assert idle() == 0.0
+
+
+def test_where_nobody_tells_there_are_few(monkeypatch, tmp_path):
+    monkeypatch.setattr(workers, "_STAT", tmp_path / "none")
+    assert Idle()() == 0.0

@@ -63,7 +63,10 @@ def at_least() -> int:
 
 
 class Idle:
-    """Which part of the time of all processors nobody used, between one call and the next. proc(5), /proc/stat."""
+    """Which part of the time of all processors nobody used, between one call and the next. proc(5), /proc/stat.
+
+    None, where that is not told.
+    """
 
     def __init__(self) -> None:
         self._before = self._look()
@@ -74,8 +77,11 @@ class Idle:
         return (idle - idle_before) / (all_ - all_before) if all_ > all_before else 0.0
 
     def _look(self) -> tuple[int, int]:
-        with _STAT.open() as stat:
-            times = [int(part) for part in stat.readline().split()[1:9]]
+        try:
+            with _STAT.open() as stat:
+                times = [int(part) for part in stat.readline().split()[1:9]]
+        except (OSError, ValueError):
+            return 0, 0
         return times[3] + times[4], sum(times)  # idle, and waiting for a disk
 
 
