@@ -187,7 +187,7 @@ def login_hub(monkeypatch) -> Hub:
             super().__init__(known, carrier=httpx.MockTransport(asked))
 
     monkeypatch.setattr(login, "Transport", Carried)
-    monkeypatch.setattr("insitu.sdk.client.Transport", Carried)
+    monkeypatch.setattr("insitu.sdk.hub_calls.Transport", Carried)
     return asked
 
 

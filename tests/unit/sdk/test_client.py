@@ -10,7 +10,6 @@ from typing import Any
 import httpx
 import pytest
 
-import insitu.sdk.client as client_module
 import insitu.sdk.job_events as events_module
 from insitu.domain.digests import Digest, digest_of
 from insitu.domain.errors import AuthenticationError, DeniedError, InvalidInputError, NotFoundError, UnreachableError
@@ -21,7 +20,7 @@ from insitu.testing.builders import A_BASE, A_LOCK, NOON
 from insitu.wire.job_file import load_job_file
 from insitu.wire.jobs import Target, open_job
 from insitu.wire.keys import SigningKey
-from insitu.wire.people import JobRequest
+from insitu.wire.people import ImageView, JobRequest, ModelVersionView
 
 KEY = SigningKey.generate()
 WHEN = "2026-11-23T12:00:00Z"
@@ -284,8 +283,8 @@ def test_a_deployment_gets_the_revision_after_the_last_one_also_after_it_was_del
         return httpx.Response(201, json=former | {"created_at": WHEN, "revision": 5, "state": "pending"})
 
     client = a_client(answer, tmp_path)
-    model = client_module.ModelVersionView(name="m", version=1, digest=digest_of(b"model"))
-    image = client_module.ImageView(
+    model = ModelVersionView(name="m", version=1, digest=digest_of(b"model"))
+    image = ImageView(
         id="i-1", state="ready", model="m", version=1, digest=digest_of(b"i"), base=A_BASE, lock=A_LOCK, created_at=NOON
     )
     client.deploy("d", model=model, image=image, site="leeds")
