@@ -5,6 +5,7 @@ import importlib
 import json
 import shutil
 import sys
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,14 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # as `main` does: libraries' 
 
 
 TABLE: Any = load_breast_cancer(as_frame=True)
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path, monkeypatch):
+    """What the sandbox has for itself, and takes along when it ends."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
 
 
 @pytest.fixture
