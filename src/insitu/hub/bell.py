@@ -17,6 +17,11 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+_MOST_TOPICS = 10_000
+"""Each job is one. What is not remembered any more counts as having rung: who waits looks once too often."""
+
+_NOTHING_RINGS = "pause"
+
 Found = TypeVar("Found")
 Waiter = asyncio.Future[Any]
 _Errand = Callable[[], object]
@@ -30,6 +35,8 @@ class Bell:
         # One for each topic that a thread waits for: a ring for one of them must not wake all the others' threads.
         self._sleepers: dict[str, threading.Condition] = {}
         self._rings: dict[str, int] = {}
+        self._forgotten = 0
+        """What topics count that are in no memory; more than any that was forgotten."""
         self._waiters: defaultdict[str, dict[Waiter, _Errand | None]] = defaultdict(dict)
         """Who waits in the event loop, and what they left to be done for them."""
         self._due: deque[tuple[Waiter, _Errand]] = deque()
@@ -49,7 +56,10 @@ class Bell:
     def announce(self, topic: str) -> None:
         """Wake who waits for `topic`. Errands become due: whoever announces does them once nobody waits for something else."""
         with self._lock:
-            self._rings[topic] = self._rings.get(topic, 0) + 1
+            if len(self._rings) >= _MOST_TOPICS:
+                self._forgotten = max(self._rings.values()) + 1
+                self._rings.clear()
+            self._rings[topic] = self._count(topic) + 1
             waiters = self._waiters.pop(topic, {})
             self._due.extend((waiter, errand) for waiter, errand in waiters.items() if errand is not None)
             if topic in self._sleepers:
@@ -77,17 +87,24 @@ class Bell:
     def mark(self, topic: str) -> int:
         """How often it has rung, to be handed to a wait."""
         with self._lock:
-            return self._rings.get(topic, 0)
+            return self._count(topic)
+
+    def _count(self, topic: str) -> int:
+        return self._rings.get(topic, self._forgotten)
 
     def wait(self, topic: str, mark: int, timeout_s: float) -> None:
         """Return when it has rung since `mark`, the bell is closed, or time is up."""
         deadline = time.monotonic() + timeout_s
         with self._lock:
             changed = self._sleepers.setdefault(topic, threading.Condition(self._lock))
-            while not self._closed and self._rings.get(topic, 0) == mark:
+            while not self._closed and self._count(topic) == mark:
                 left = deadline - time.monotonic()
                 if left <= 0 or not changed.wait(left):
                     return
+
+    def pause(self, timeout_s: float) -> None:
+        """Return when time is up, or the bell is closed."""
+        self.wait(_NOTHING_RINGS, self.mark(_NOTHING_RINGS), timeout_s)
 
     def future(self, topic: str, mark: int) -> asyncio.Future[None]:
         """Done when it has rung since `mark` or the bell is closed. `forget` it when nobody waits any more."""
@@ -103,7 +120,7 @@ class Bell:
     def _wait_in_loop(self, topic: str, mark: int, errand: _Errand | None) -> asyncio.Future[Any]:
         waiter: Waiter = asyncio.get_running_loop().create_future()
         with self._lock:
-            if self._closed or self._rings.get(topic, 0) != mark:
+            if self._closed or self._count(topic) != mark:
                 waiter.set_result(None)
             else:
                 self._waiters[topic][waiter] = errand

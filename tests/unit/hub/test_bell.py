@@ -133,3 +133,30 @@ def test_closing_lets_those_go_who_left_an_errand():
         assert await asyncio.wait_for(found, 10) is None
 
     asyncio.run(play())
+
+
+def test_a_pause_ends_when_time_is_up_or_the_bell_is_closed():
+    bell = Bell()
+    bell.pause(0.01)
+    waiting = threading.Thread(target=bell.pause, args=(3600,))
+    waiting.start()
+    bell.close()
+    waiting.join(10)
+    assert not waiting.is_alive()
+
+
+def test_what_rang_long_ago_is_forgotten_and_nobody_misses_a_ring_for_that(monkeypatch):
+    monkeypatch.setattr("insitu.hub.bell._MOST_TOPICS", 3)
+    bell = Bell()
+    before = {topic: bell.mark(topic) for topic in ("rang", "silent")}
+    bell.ring("rang")
+    after = bell.mark("rang")
+    for number in range(10):
+        bell.ring(f"job:{number}")
+    assert len(bell._rings) <= 3
+    for topic, mark in [*before.items(), ("rang", after)]:
+        bell.wait(topic, mark, timeout_s=3600)  # at worst it looks once too often
+    now = bell.mark("rang")
+    bell.wait("rang", now, timeout_s=0.01)
+    bell.ring("rang")
+    assert bell.mark("rang") == now + 1

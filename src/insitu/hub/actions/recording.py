@@ -72,9 +72,9 @@ def _make_way(parts: Parts, job_id: str, spent_s: float) -> None:
     """MLflow follows, and holds nobody up: half of the time, and a tenth as long as the job goes on telling."""
     topic = stream.topic(job_id)
     mark = parts.bell.mark(topic)
-    parts.bell.wait("recording", 0, spent_s)
+    parts.bell.pause(spent_s)
     if parts.bell.mark(topic) != mark:
-        parts.bell.wait("recording", 0, 8 * spent_s)
+        parts.bell.pause(8 * spent_s)
 
 
 def _write(parts: Parts, job_id: str, run_id: str, found: Sequence[stream.StreamedEvent]) -> None:
@@ -135,4 +135,4 @@ def one_at_a_time(parts: Parts, name: str) -> Iterator[None]:
             if mine:
                 yield
                 return
-        parts.bell.wait(f"turn:{name}", 0, 0.1)
+        parts.bell.pause(0.1)

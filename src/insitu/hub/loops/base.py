@@ -16,8 +16,6 @@ from insitu.hub.parts import Parts
 
 _log = logging.getLogger("insitu.hub")
 
-_NOTHING_RINGS = "pause"
-
 
 @dataclass(frozen=True)
 class Loop:
@@ -57,7 +55,7 @@ class LoopThread:
                 _log.exception("loop %s failed; it goes on", loop.name)
             bell.wait(loop.topic, mark, loop.every_s)
             if loop.pause_s:
-                bell.wait(_NOTHING_RINGS, 0, loop.pause_s)
+                bell.pause(loop.pause_s)
 
     def _step(self) -> None:
         if self._loop.everywhere:

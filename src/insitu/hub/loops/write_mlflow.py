@@ -44,7 +44,7 @@ def step(parts: Parts) -> None:
         except InsituError as exc:
             _log.warning("release %s could not be registered: %s", release.id, exc.what)
     if starting:
-        parts.bell.wait("starting", 0, _LEFT_ALONE.total_seconds())
+        parts.bell.pause(_LEFT_ALONE.total_seconds())
         _record(parts, starting)
 
 
