@@ -102,7 +102,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
         cache=folder.cache,
         environments=cast("Any", Untouchable()),
         images=cast("Any", Untouchable()),
-        folders=FoldersAhead(folder.jobs, gate_uid=os.getuid(), threads=SpareThreads()),
+        folders=FoldersAhead(folder.run / "ahead", gate_uid=os.getuid(), threads=SpareThreads()),
         now=lambda: store.floor_clock(NOON),
     )
     here = {("wdbc", 1): A_DATASET}

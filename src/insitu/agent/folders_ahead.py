@@ -1,7 +1,7 @@
 """The empty folders of the next attempt, made while nobody waits for them.
 
 A folder takes a file system as long as several renames, and an attempt has six. So they
-lie ready under a name that no job has, closed to everybody else, and get their places
+lie ready where no job's are, closed to everybody else, and get their places
 when a job comes. Where they are missing, as after a crash in the middle, the attempt makes
 what it lacks: `Workspace.make` looks whether each is there.
 """
@@ -23,13 +23,13 @@ class FoldersAhead:
     """At most one attempt's folders, of one site.
 
     Args:
-        jobs: where attempts have their folders.
+        place: where they lie until then; on the same file system as the attempts' own.
         gate_uid: whose the gate's folders are.
         threads: where the next ones are made.
     """
 
-    def __init__(self, jobs: Path, *, gate_uid: int, threads: SpareThreads) -> None:
-        self._ahead = Workspace(jobs / ".ahead")
+    def __init__(self, place: Path, *, gate_uid: int, threads: SpareThreads) -> None:
+        self._ahead = Workspace(place)
         self._gate_uid, self._threads = gate_uid, threads
         self._lock = threading.Lock()
         self._ready = False

@@ -186,7 +186,7 @@ def build_site(
     judges = JudgePool(folder.root, uid=settings.gate_gid, size=min(settings.warm, 1))
     judges.fill()
     threads = SpareThreads(_THREADS_A_JOB * (settings.warm + 1))
-    folders = FoldersAhead(folder.jobs, gate_uid=settings.gate_gid, threads=threads)
+    folders = FoldersAhead(folder.run / "ahead", gate_uid=settings.gate_gid, threads=threads)
     folders.fill()
     try:
         yield Site(

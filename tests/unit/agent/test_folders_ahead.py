@@ -40,7 +40,7 @@ def threads() -> Once:
 @pytest.fixture
 def folders(site, threads, monkeypatch) -> FoldersAhead:
     monkeypatch.setattr(folders_ahead, "_FILL_AFTER_S", 0)
-    found = FoldersAhead(site.jobs, gate_uid=GATE_UID, threads=threads)
+    found = FoldersAhead(site.run / "ahead", gate_uid=GATE_UID, threads=threads)
     found.fill()
     return found
 
@@ -65,7 +65,7 @@ def inode(path: Path) -> int:
 
 def test_an_attempt_gets_what_it_would_have_made(site, folders):
     taken, own = Workspace(site.jobs / "j-1-1"), Workspace(site.jobs / "j-2-1")
-    ahead = inode(site.jobs / ".ahead")
+    ahead = inode(site.run / "ahead")
     folders.take(taken)
     assert made(taken) == made(own)
     assert inode(taken.root) == ahead
@@ -89,13 +89,13 @@ def test_an_attempt_that_has_folders_keeps_them(site, folders):
     folders.take(before)
     assert (before.intake / "events.jsonl").exists()
     folders.take(Workspace(site.jobs / "j-2-1"))
-    assert not (site.jobs / ".ahead").exists(), "and another one gets those"
+    assert not (site.run / "ahead").exists(), "and another one gets those"
 
 
 def test_what_an_agent_left_that_was_killed_while_it_gave_them_is_made_anew(site, folders, threads):
-    (site.jobs / ".ahead" / "gate").rmdir()
-    (site.jobs / ".ahead" / "intake" / "events.jsonl").write_text("planted")
-    again = FoldersAhead(site.jobs, gate_uid=GATE_UID, threads=threads)
+    (site.run / "ahead" / "gate").rmdir()
+    (site.run / "ahead" / "intake" / "events.jsonl").write_text("planted")
+    again = FoldersAhead(site.run / "ahead", gate_uid=GATE_UID, threads=threads)
     again.fill()
     taken = Workspace(site.jobs / "j-1-1")
     again.take(taken)
@@ -117,11 +117,11 @@ def test_a_disk_without_room_is_no_reason_to_stop(site, threads, monkeypatch):
         raise OSError(28, "no space left on device")
 
     monkeypatch.setattr(Path, "mkdir", full)
-    folders = FoldersAhead(site.jobs, gate_uid=GATE_UID, threads=threads)
+    folders = FoldersAhead(site.run / "ahead", gate_uid=GATE_UID, threads=threads)
     folders.fill()
     folders.take(Workspace(site.jobs / "j-1-1"))
     assert not (site.jobs / "j-1-1").exists()
 
 
 def test_until_they_are_taken_nobody_of_the_gate_gets_in(site, folders):
-    assert stat.S_IMODE((site.jobs / ".ahead").stat().st_mode) == 0o700
+    assert stat.S_IMODE((site.run / "ahead").stat().st_mode) == 0o700
