@@ -13,8 +13,15 @@ _OF_THE_MACHINE = (
     "tests/attacks/",
     "tests/interrupted/",
     "tests/journey/",
+    "tests/architecture/test_readme.py",
     "tests/contracts/test_sandbox",
     "tests/contracts/test_intake_starting.py",
+)
+_OF_THE_GATE_ALONE = (
+    "tests/attacks/test_log_prints_rows.py",
+    "tests/attacks/test_model_",
+    "tests/attacks/test_published_data_",
+    "tests/attacks/test_weights_",
 )
 
 
@@ -22,7 +29,8 @@ class TwoLines(LoadScopeScheduling):
     """All tests that share ports, engines and control groups in one process, and the others file by file beside them."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "machine" if nodeid.startswith(_OF_THE_MACHINE) else nodeid.partition("::")[0]
+        shares = nodeid.startswith(_OF_THE_MACHINE) and not nodeid.startswith(_OF_THE_GATE_ALONE)
+        return "machine" if shares else nodeid.partition("::")[0]
 
 
 @pytest.hookimpl(optionalhook=True)
