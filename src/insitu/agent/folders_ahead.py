@@ -32,12 +32,17 @@ class FoldersAhead:
         self._ahead = Workspace(place)
         self._gate_uid, self._threads = gate_uid, threads
         self._lock = threading.Lock()
-        self._ready = False
+        self._ready = self._closed = False
+
+    def close(self) -> None:
+        """Make nothing any more: whoever removes the site's folder is not surprised by a new one in it."""
+        with self._lock:
+            self._closed = True
 
     def fill(self) -> None:
         """Have them ready. What hinders that is said by the attempt that has to make its own."""
         with self._lock, suppress(OSError):
-            if not self._ready:
+            if not self._ready and not self._closed:
                 self._ahead.make_ahead(gate_uid=self._gate_uid)
                 self._ready = True
 

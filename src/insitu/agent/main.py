@@ -219,6 +219,7 @@ def build_site(
             threads=threads,
         )
     finally:
+        folders.close()
         intakes.close()
         judges.close()
         keepers.close()

@@ -16,6 +16,7 @@ jobs/<job>-<attempt>/
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -178,15 +179,21 @@ class Workspace:
 
 
 def _make(path: Path, uid: int | None = None, *, mode: int = 0o700) -> None:
-    """A folder of that mode and, if we are root, of that owner, who is its group as well. Does only what is to be done."""
+    """A folder of that mode and, if we are root, of that owner, who is its group as well. Does only what is to be done.
+
+    Raises:
+        FileExistsError: something else lies there, a link for example.
+    """
     try:
         found = path.lstat()
     except FileNotFoundError:
         path.mkdir()
         found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise FileExistsError(errno.EEXIST, "something that is no folder lies there", str(path))
     if stat.S_IMODE(found.st_mode) != mode:
         path.chmod(mode)
-    if uid is not None and found.st_uid != uid and os.geteuid() == 0:
+    if uid is not None and (found.st_uid, found.st_gid) != (uid, uid) and os.geteuid() == 0:
         os.chown(path, uid, uid)
 
 

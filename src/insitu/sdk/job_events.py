@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 from insitu.domain.errors import UnreachableError
 from insitu.domain.jobs import JobState, is_final
+from insitu.sdk.hub_calls import part
 from insitu.sdk.transport import Transport
 from insitu.wire.people import JobRequest, JobView
 
@@ -100,7 +100,7 @@ def _stream(http: Transport, job_id: str, after: str) -> Iterator[JobEvent]:
 
 
 def _path(job_id: str) -> str:
-    return f"/api/v1/jobs/{quote(job_id, safe='')}"
+    return f"/api/v1/jobs/{part(job_id)}"
 
 
 def _events(lines: Iterable[str]) -> Iterator[JobEvent]:

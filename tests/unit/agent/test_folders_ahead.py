@@ -125,3 +125,21 @@ def test_a_disk_without_room_is_no_reason_to_stop(site, threads, monkeypatch):
 
 def test_until_they_are_taken_nobody_of_the_gate_gets_in(site, folders):
     assert stat.S_IMODE((site.run / "ahead").stat().st_mode) == 0o700
+
+
+def test_once_closed_nothing_new_is_made(site, folders, threads):
+    folders.take(Workspace(site.jobs / "j-1-1"))
+    folders.close()
+    threads.due()
+    assert not (site.run / "ahead").exists()
+
+
+def test_what_is_no_folder_is_not_taken_for_one(site, tmp_path):
+    workspace = Workspace(site.jobs / "j-1-1")
+    workspace.begin()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o755)
+    workspace.outputs.symlink_to(elsewhere)
+    with pytest.raises(FileExistsError):
+        workspace.make_outputs(GATE_UID)
+    assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o755

@@ -65,7 +65,7 @@ def at_least() -> int:
 class Idle:
     """Which part of the time of all processors nobody used, between one call and the next. proc(5), /proc/stat.
 
-    None, where that is not told.
+    0.0 where the machine does not tell, so that few work there.
     """
 
     def __init__(self) -> None:
