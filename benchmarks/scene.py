@@ -22,6 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+from benchmarks.disk import spread
 from benchmarks.programs import ended_by_pid, free_port, wait_until_quiet
 from insitu.images.base import UnpackedBase, build_base, unpack_base
 from insitu.images.environment import Environment, materialise
@@ -157,7 +158,7 @@ class Scene:
 
 @contextlib.contextmanager
 def open_scene(*, quick: bool) -> Iterator[Scene]:
-    folder = Path(tempfile.mkdtemp(prefix="insitu-bench-"))
+    folder = spread(Path(tempfile.mkdtemp(prefix="insitu-bench-")))
     ends = contextlib.ExitStack()
     try:
         yield Scene(folder, quick, ends)

@@ -8,10 +8,8 @@ as its users do, in a process and an environment of its own (`benchmarks/with_ad
 defaults: 128 blobs at once.
 
 All find the disk alike. What the one before has written is on it (`sync`) when the next begins. Files by the thousand
-are removed at the end alone, and each turn's folder lies in a part of the disk of its own (`_spread`): an ext4 without
-a journal gives a file none of the inodes that were freed within the last minutes, and looks at each of them again for
-every file that is made near them. That took 0.2 to 1 ms a file where a fresh part of the same disk takes 0.02, and
-more than all else that is measured here. How long the files alone take has a row of its own.
+are removed at the end alone, and each turn's folder lies in a part of the disk of its own (`disk.py` says why). How
+long the files alone take has a row of its own.
 
 The small blobs are staged by 2,000, and all 10,000 once, for the second job.
 """
@@ -19,7 +17,6 @@ The small blobs are staged by 2,000, and all 10,000 once, for the second job.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -36,6 +33,7 @@ import obstore
 from obstore.store import AzureStore
 
 from benchmarks.azurite import a_file, container, start_azurite
+from benchmarks.disk import spread
 from benchmarks.figures import Goal, Row, all_in_turns, in_turns, milliseconds, seconds
 from benchmarks.scene import Scene
 from insitu.agent.staging.data_cache import DataCache, Staged
@@ -64,8 +62,6 @@ _MEMORY_BYTES, _QUICK_MEMORY_BYTES = 4 << 30, 512 << 20
 _LARGE, _SMALL = 64 << 20, 16 << 10
 _REMOVED_AT_ONCE = 1 << 20
 """Files from this size on: they fill the disk, and are few."""
-# Of linux/fs.h: flags of a file, and that a folder's folders shall lie apart from each other.
-_GET_FLAGS, _SET_FLAGS, _TOP_FOLDER = 0x80086601, 0x40086602, 0x00020000
 _HERE = Path(__file__).parent
 
 
@@ -153,7 +149,7 @@ class _Blobs:
         manifest, path = Manifest(tuple(objects)), scene.fresh_folder(f"version-{name}") / "manifest.json"
         manifest.save(path)
         version = Staged(f"{name}@1", manifest.digest(_KEY), path, count * size_bytes)
-        disk = _spread(scene.fresh_folder(f"disk-{name}"))
+        disk = spread(scene.fresh_folder(f"disk-{name}"))
         return cls(scene, azurite, name, store, bare, version, list(leaves), count * size_bytes, disk)
 
     def rates(self, took_s: tuple[float, ...]) -> tuple[float, ...]:
@@ -237,16 +233,6 @@ class _Blobs:
         yield folder
         if self.size_bytes // len(self.names) >= _REMOVED_AT_ONCE:
             shutil.rmtree(folder)
-
-
-def _spread(folder: Path) -> Path:
-    """Have the folders in `folder` made apart from each other on the disk, where its file system (ext4) knows of that."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    with contextlib.suppress(OSError):
-        flags = int.from_bytes(fcntl.ioctl(descriptor, _GET_FLAGS, bytes(8))[:4], sys.byteorder)
-        fcntl.ioctl(descriptor, _SET_FLAGS, (flags | _TOP_FOLDER).to_bytes(4, sys.byteorder) + bytes(4))
-    os.close(descriptor)
-    return folder
 
 
 def _part(number: int) -> str:

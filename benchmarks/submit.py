@@ -2,8 +2,9 @@
 
 The client is warm, code, lock and environment are where they will be used, one
 keeper and one gate process wait: so a data scientist has it from the second job
-on. The clock starts when the signed job is about to be posted and stops when the
-line is read from the job's stream. The reference is the command that a person
+on. Each round is what `insitu run --follow` does: the job is prepared, for which
+the hub is asked for its sites and datasets, signed and posted. The clock starts
+when it is about to be posted and stops when the line is read from the job's stream. The reference is the command that a person
 would type to seal the same interpreter off, without hub, signature, policy,
 self-test, limits, gate or ledger.
 """
@@ -14,12 +15,12 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from pathlib import Path
 
 from benchmarks.containers import bare_container
 from benchmarks.figures import Goal, Row, milliseconds
 from benchmarks.programs import Timed, run_timed, wait_until_family_quiet
 from benchmarks.scene import SMALL, Scene, bare_bwrap
-from insitu.sdk.submit import PreparedJob
 from tests.rig import World
 
 _PRINT = ["/opt/env/bin/python", "-c", "print(1)"]
@@ -51,12 +52,12 @@ def _measure_with(scene: Scene, sandbox: str, goal: Goal) -> Iterator[Row]:
     world = scene.world(sandbox)
     tree = scene.environment(SMALL).tree
     bare = bare_bwrap(scene.base, tree, _PRINT) if sandbox == "bubblewrap" else bare_container(scene, tree, _PRINT)
-    prepared = world.alice.prepare(world.job_folder("", requirements=SMALL, command=_COMMAND) / "job.yaml")
+    job = world.job_folder("", requirements=SMALL, command=_COMMAND) / "job.yaml"
     told: list[_Told] = []
     bares: list[Timed] = []
-    world.alice.wait(world.alice.submit(prepared).id, timeout_s=60)  # brings code and packages to where they are used
+    world.alice.wait(world.alice.submit(job).id, timeout_s=60)  # brings code and packages to where they are used
     for number in range(scene.rounds(_ROUNDS) + 1):
-        one, other = _submit(world, prepared), run_timed(bare)
+        one, other = _submit(world, job), run_timed(bare)
         time.sleep(_UNTIL_CLEARED_S)
         if number >= 1:  # the first finds all warm for the first time
             told.append(one)
@@ -77,8 +78,8 @@ _Told = Mapping[str, float]
 """Name of a moment → when it was, seconds since 1970 by this machine's clock, which hub and site share here."""
 
 
-def _submit(world: World, prepared: PreparedJob) -> _Told:
-    signed = world.alice.sign(prepared)
+def _submit(world: World, path: Path) -> _Told:
+    signed = world.alice.sign(world.alice.prepare(path))
     moments = {"posted": time.time()}
     with world.alice.submit_signed_and_follow(signed) as (job, events):
         moments["answered"] = time.time()

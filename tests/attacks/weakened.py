@@ -63,8 +63,9 @@ class Running:
             heard += part
             if not part:
                 break
-        assert heard.startswith("started"), heard or self.said()
-        return heard.removeprefix("started\n").strip()
+        begun = "starting\nstarted\n"
+        assert heard.startswith(begun), heard or self.said()
+        return heard.removeprefix(begun).strip()
 
 
 @contextlib.contextmanager

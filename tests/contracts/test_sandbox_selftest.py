@@ -163,7 +163,7 @@ def test_a_joiner_that_keeps_a_privilege_starts_nothing(remove, word: str, bubbl
 
 
 def test_with_all_guards_the_same_way_in_starts(bubblewrap_rig: Rig):
-    assert _first_words(bubblewrap_rig) == "started"
+    assert _first_words(bubblewrap_rig) == "starting"
 
 
 def _attach_writable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +174,7 @@ def _attach_writable(monkeypatch: pytest.MonkeyPatch) -> None:
 ATTACHED = {
     "read-only-data": (_attach_writable, "refused mounts writable"),
     "read-only-root": (_without("make_read_only"), "refused mounts writable"),
-    "nothing": (lambda _: None, "started"),
+    "nothing": (lambda _: None, "starting"),
 }
 
 

@@ -255,6 +255,23 @@ def test_what_can_not_be_stored_is_the_callers_mistake(store):
     assert refused.value.code == "unstorable"
 
 
+def test_a_database_that_another_program_holds_is_said_to_be_away(tmp_path):
+    path = tmp_path / "hub.sqlite3"
+    store, other = Store(f"sqlite:///{path}"), sqlite3.connect(path, isolation_level=None)
+    migrate(store)
+    with store.write() as session:
+        session.rows(text("PRAGMA busy_timeout=0"))  # of the one connection that writes: it would wait half a minute
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(UnavailableError) as refused, store.write() as session:
+        sites.create(session, "leeds", {}, now=NOW)
+    assert refused.value.code == "database"
+    other.execute("ROLLBACK")
+    with store.write() as session:
+        assert sites.create(session, "leeds", {}, now=NOW)
+    other.close()
+    store.close()
+
+
 def test_the_same_name_at_the_same_moment_is_given_once(store):
     def create(_):
         with store.write() as session:

@@ -57,6 +57,7 @@ class Attempt:
     about: About
     cancelled: threading.Event
     detached: threading.Event
+    uid: int | None = None  # of the job's code, at this machine
     keeper: KeeperHandle | None = None
     intake: IntakeHandle | None = None
     feed: FeedServer | None = None

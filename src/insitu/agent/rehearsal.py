@@ -39,6 +39,7 @@ from insitu.images.layout import OciLayout
 from insitu.images.locks import parse_lock
 from insitu.images.wheel_download import WheelDownload, WheelSource
 from insitu.images.wheel_store import WheelStore
+from insitu.intake.request import LOGS
 from insitu.wire.envelopes import Envelope
 from insitu.wire.events import EventBatch
 from insitu.wire.keys import SigningKey
@@ -260,7 +261,7 @@ class _Runner(AttemptRunner):
     said = ""
 
     def _finish(self, attempt: Attempt) -> None:
-        self.said = _end_of(attempt.workspace.intake / "logs" / "stderr.log")
+        self.said = _end_of(attempt.workspace.intake / LOGS / "stderr.log")
         super()._finish(attempt)
 
 

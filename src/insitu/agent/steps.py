@@ -39,6 +39,7 @@ from insitu.gate.channels.code_words import CODE_WORDS, WORDS_VERSION, read_code
 from insitu.gate.channels.installed_texts import INSTALLED_TEXTS
 from insitu.gate.policy.values import SandboxRules
 from insitu.intake.client import EventReader, IntakeHandle, StartingIntake, attach
+from insitu.intake.request import EVENTS
 from insitu.sandbox.keeper import KeeperRequest
 from insitu.sandbox.keeper_pool import KeeperHandle
 from insitu.sandbox.spec import Reason, SandboxResult, SandboxSpec
@@ -136,6 +137,7 @@ def prepare(attempt: Attempt) -> Next:
     with site.keepers.starting(request) as keeper:
         _make_room_for_intake(attempt, texts)
         with site.intakes.starting(intake_request(attempt, data), stand_back_s=_STAND_BACK_S) as intake:
+            site.store.sync()  # while the sandbox gets ready: a power cut must not let the same envelope start twice
             attempt.keeper = keeper.go()
             attempt.intake = ready_or_ended(attempt.keeper, intake)
     return _runs(attempt)
@@ -174,7 +176,9 @@ def _make_room_for_intake(attempt: Attempt, texts: Path | None) -> None:
 
 def _uid(attempt: Attempt) -> int:
     """The job's own at this machine, the same whenever it is asked for."""
-    return attempt.site.store.take_uid(attempt.row, first=attempt.site.settings.first_uid + 1)
+    if attempt.uid is None:
+        attempt.uid = attempt.site.store.take_uid(attempt.row, first=attempt.site.settings.first_uid + 1)
+    return attempt.uid
 
 
 def _runs(attempt: Attempt) -> Next:
@@ -276,6 +280,7 @@ def _follow(attempt: Attempt, keeper: KeeperHandle) -> SandboxResult | None:
 
     threads = attempt.site.threads
     threads.run(watch, name=f"watch-{attempt.row.job_id}")
+    _read_events(attempt)  # none, or what came before this agent: the first one is passed on sooner then
     with disk.watched(attempt.workspace.root, lambda: _disk_rules(attempt), keeper.stop, threads) as disk_watch:
         while not results and not attempt.detached.is_set():
             try:
@@ -360,7 +365,7 @@ def _read_events(attempt: Attempt) -> bool:
         return False
     look = attempt.second_look = attempt.second_look or _second_look(attempt)
     before = attempt.stream.intake_offset
-    reader = EventReader(attempt.workspace.intake / "events.jsonl")
+    reader = EventReader(attempt.workspace.intake / EVENTS)
     while True:
         lines, offset = reader.read(attempt.stream.intake_offset)
         if not lines:

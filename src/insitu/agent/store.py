@@ -140,6 +140,11 @@ class Store:
             self._db.execute("insert or replace into clock values (1, ?)", (self._latest.isoformat(),))
             self._db.execute("commit")
 
+    def sync(self) -> None:
+        """Have everything on disk that was committed until now."""
+        with self._write():
+            pass
+
     def _read(self, sql: str, *values: object) -> list[sqlite3.Row]:
         with self._lock:
             return self._db.execute(sql, values).fetchall()
@@ -218,9 +223,10 @@ class Store:
     def accept(self, *, envelope: str, nonce: str, job_id: str, expires_at: datetime, datasets: list[str]) -> str:
         """Remember an envelope; the job id under which it was accepted, now or before.
 
-        A replay under another job id gets the first id back, and the caller refuses.
+        A replay under another job id gets the first id back, and the caller refuses. It is on disk after the next
+        commit that is synced: `sync`, before anything of the job runs.
         """
-        with self._write() as db:
+        with self._write(synced=False) as db:
             known = db.execute("select job_id from accepted where envelope = ? or nonce = ?", (envelope, nonce))
             first = known.fetchone()
             if first is not None:

@@ -22,11 +22,13 @@ import os
 import shutil
 import stat
 import tarfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from insitu.agent.folder import open_to_gate
 from insitu.domain.errors import IntegrityError, UnavailableError
+from insitu.intake.request import GATE_FILES, LOGS
 
 _MAX_CODE_BYTES = 512 << 20
 _MAX_CODE_FILES = 20_000
@@ -121,6 +123,11 @@ class Workspace:
         self.root.mkdir(mode=0o700)
         self._make_rooms(self.root / _GATE, self.root / _CONTROL, gate_uid)
         _make(self.outputs)
+        # What is made by whoever finds it missing, and is here already: new files and folders take a disk its time.
+        self.journal.touch()
+        _make(self.intake / LOGS, gate_uid, mode=0o750)
+        for name in GATE_FILES:
+            _make_empty(self.intake / name, gate_uid)
 
     def become(self, other: Workspace) -> None:
         """Be the folders of an attempt that has none.
@@ -197,23 +204,29 @@ def _make(path: Path, uid: int | None = None, *, mode: int = 0o700) -> None:
         os.chown(path, uid, uid)
 
 
+def _make_empty(path: Path, uid: int) -> None:
+    """A file that is new here."""
+    path.touch(mode=0o640, exist_ok=False)
+    if os.geteuid() == 0:
+        os.chown(path, uid, uid)
+
+
 def give_to_gate(known: Path, target: Path) -> None:
     """Let one job's gate process read a file of the site's cache at `target`: all of it, or it is not there.
 
     As root its uid is not ours, so it can read the very file and change nothing. Otherwise all have one uid, and it
     gets a copy: it could write to what it shares with others.
     """
+    if os.geteuid() == 0:
+        known.chmod(0o644)
+        target.unlink(missing_ok=True)  # given before a crash
+        with suppress(OSError):  # the cache may lie on another disk
+            os.link(known, target)
+            return
     partial = target.with_suffix(".partial")
-    partial.unlink(missing_ok=True)
-    try:
-        if os.geteuid() != 0:
-            raise PermissionError
-        os.link(known, partial)
-    except OSError:  # the cache may lie on another disk, too
-        shutil.copyfile(known, partial)
+    shutil.copyfile(known, partial)
     partial.chmod(0o644)
     partial.replace(target)
-    partial.unlink(missing_ok=True)  # still there when both were names of one file: then rename does nothing
 
 
 def unpack_code(snapshot: Path, target: Path) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from insitu.domain.errors import InsituError, InvalidInputError
 from insitu.intake.doors import Lines
 from insitu.intake.gated import gate_rules, warm_up
-from insitu.intake.request import MAX_REQUEST_BYTES, StandBack, WarmUp, read_request
+from insitu.intake.request import FAULTS, MAX_REQUEST_BYTES, StandBack, WarmUp, read_request
 from insitu.intake.session import serve
 from insitu.intake.trial import serve_nobody
 
@@ -40,7 +40,7 @@ def main() -> int:
             raise InvalidInputError("with the request comes one socket, for control", code="bad-request")
         _stand_back(lines.sockets[0], stand_back)
         request = read_request(line)
-        _write_faults_to(request.state_dir / "intake.log")
+        _write_faults_to(request.state_dir / FAULTS)
         make_rules = gate_rules(request)
         return runner.run(serve(request, make_rules, control=lines.sockets[0], ready=_say_ready))
 

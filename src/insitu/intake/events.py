@@ -9,6 +9,8 @@ here; the agent does that before its ledger entry.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -26,16 +28,20 @@ class EventLog:
     """Appends events and tells how far it has come. `flush` after each call or chunk of a stream.
 
     Args:
-        path: created, and must not exist: a file of events is never taken up by a second process.
+        path: made, if it is not here; it must be empty, and nobody else's: a file of events is never taken up by a
+            second process.
         most: events in all. `has_room` says whether one more may be appended.
         clock: aware UTC.
         on_growth: told the last sequence number after each flush that wrote something.
+
+    Raises:
+        FileExistsError: it holds events, or another process has it.
     """
 
     def __init__(
         self, path: Path, *, most: int, clock: Callable[[], datetime], on_growth: Callable[[int], None]
     ) -> None:
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        self._fd = _open_own(path)
         self._size_bytes = 0
         self._pending: list[str] = []
         self._clock = clock
@@ -94,3 +100,16 @@ class EventLog:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _open_own(path: Path) -> int:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until this process ends
+        is_empty = os.fstat(fd).st_size == 0
+    except BlockingIOError:
+        is_empty = False
+    if not is_empty:
+        os.close(fd)
+        raise FileExistsError(errno.EEXIST, "another process has this file of events, or had it", str(path))
+    return fd

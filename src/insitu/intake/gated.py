@@ -120,14 +120,20 @@ def gate_rules(request: IntakeRequest) -> Callable[[], Rules]:
     contract = request.contract.as_contract()
     code = CodeWordsFile(request.state_dir / CODE_WORDS)
     texts = InstalledTextsFile(request.state_dir / INSTALLED_TEXTS)
-    return lambda: GateRules(
-        policy,
-        contract,
-        known,
-        script_root=request.script_root,
-        code=lambda: code.found,
-        installed=lambda: texts.found,
-    )
+
+    def make() -> Rules:
+        # Read now, beside the code's own start, and not when its first line waits for it.
+        words, installed = code.found, texts.found
+        return GateRules(
+            policy,
+            contract,
+            known,
+            script_root=request.script_root,
+            code=lambda: words,
+            installed=lambda: installed,
+        )
+
+    return make
 
 
 @lru_cache(maxsize=8)

@@ -14,6 +14,11 @@ from insitu.domain.errors import InvalidInputError
 from insitu.domain.outputs import OutputContract, OutputType, ReleaseContract
 
 MAX_REQUEST_BYTES = 4 << 20
+LOGS = "logs"
+"""Folder in `state_dir`: all that the job wrote to its two streams."""
+EVENTS, FAULTS = "events.jsonl", "intake.log"
+GATE_FILES = (EVENTS, FAULTS, f"{LOGS}/stdout.log", f"{LOGS}/stderr.log")
+"""In `state_dir`, from the beginning. Who made it for this process may have made these too; they are empty then."""
 
 
 class _Strict(BaseModel):

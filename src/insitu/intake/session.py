@@ -34,7 +34,7 @@ from insitu.intake.kept import Kept
 from insitu.intake.links import in_words
 from insitu.intake.models import Models
 from insitu.intake.outputs import as_document, candidates
-from insitu.intake.request import IntakeRequest
+from insitu.intake.request import EVENTS, LOGS, IntakeRequest
 from insitu.intake.rules import NothingLeaves, Rules
 from insitu.intake.runs import Runs, own_run
 from insitu.intake.streams import JobStreams
@@ -60,7 +60,7 @@ class Intake:
         limits, folder = request.limits, request.state_dir
         self.contract = request.contract.as_contract()
         coarse = CoarseClock(clock)
-        self.events = EventLog(folder / "events.jsonl", most=limits.events_total, clock=coarse, on_growth=on_growth)
+        self.events = EventLog(folder / EVENTS, most=limits.events_total, clock=coarse, on_growth=on_growth)
         self.kept = Kept(folder / "kept.jsonl", most_bytes=limits.kept_bytes)
         self.decided = Decided(rules, self.events, self.kept, clock=clock)
         start_ms = int(clock().timestamp() * 1000)
@@ -73,7 +73,7 @@ class Intake:
         tracking = Tracking(self.runs, self.decided, experiment_name=request.experiment_name, clock=clock)
         self.streams = JobStreams(
             self.decided,
-            folder=folder / "logs",
+            folder=folder / LOGS,
             most_bytes=limits.log_bytes,
             reword=lambda text: in_words(text, self.runs),
         )

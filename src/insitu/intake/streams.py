@@ -59,7 +59,7 @@ class JobStream:
         self._decided = decided
         self._reword = reword
         self._splitter = LineSplitter()
-        self._file = (folder / f"{name}.log").open("xb", buffering=0)
+        self._file = (folder / f"{name}.log").open("ab", buffering=0)
         self._room_bytes = most_bytes
         os.set_blocking(fd, False)
 
@@ -132,7 +132,7 @@ class JobStreams:
         self._streams: list[JobStream] = []
         self._ended = asyncio.Event()
         self._reading: _Reading | None = None
-        folder.mkdir(mode=0o750)
+        folder.mkdir(mode=0o750, exist_ok=True)
 
     @property
     def counts(self) -> dict[str, StreamCounts]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import socket
 import stat
 from collections.abc import Mapping, Sequence
@@ -100,6 +101,7 @@ def _wait_and_join(channel: socket.socket, group: cgroups.Group, program: bytes)
         received = init.receive_plan(channel)
         if received is not None:
             _enter(f"/proc/{_await_anchor(*received[1])}")
+            _warm_up(channel, status)
             received = init.receive_plan(channel)
         if received is not None:
             _join(channel, *received, status, group, program)
@@ -108,6 +110,14 @@ def _wait_and_join(channel: socket.socket, group: cgroups.Group, program: bytes)
             channel.sendall(f"failed join {' '.join(str(exc.strerror).split())}\n".encode())
     finally:
         os._exit(0)
+
+
+def _warm_up(channel: socket.socket, status: int) -> None:
+    """Do once what a plan will need, unless one is here already."""
+    come = select.poll()
+    come.register(channel, select.POLLIN)
+    if not come.poll(0):
+        init.warm_up("/proc/1", status)
 
 
 def _join(

@@ -13,8 +13,8 @@ order:
 1. writes `keeper.json`: who it is (pid and start time, so that a number used
    again is not mistaken for it), which sandbox, which name;
 2. makes the job's two pipes; or else lets the streams be files in the folder;
-3. lets the sandbox run, which it has made through the contract; when the code has
-   started, hands the pipes' reading ends to the intake over its unix socket, and then
+3. lets the sandbox run, which it has made through the contract; when the code is about
+   to start, hands the pipes' reading ends to the intake over its unix socket, and then
    the socket on which the code finds its gate: until then both only wait, and whoever
    takes them up would take the processor from the start;
 4. waits for the end, for the time to be up, or for SIGTERM; asks the code to
@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import gc
 import json
 import os
 import selectors
@@ -106,6 +107,7 @@ class KeeperRequest:
 
 
 def main(arguments: Sequence[str]) -> int:
+    gc.disable()  # it leaves no cycles; and to look for some would copy each page that its fork shares with it
     stop = _stop_on_signal()
     ready = _prepare(*arguments) if arguments else None
     line = sys.stdin.readline()
@@ -234,14 +236,13 @@ def _keep(request: KeeperRequest, sandbox: Sandbox, stop: socket.socket, claim: 
                 raise UnavailableError(f"the sandbox {spec.name} is not for this keeper", code="not-wanted")
             return ends
 
-        def once_it_runs(gate: list[int]) -> None:
-            streams.hand_over(gate)
+        def once_it_runs() -> None:
             # Only now: a disk takes as long as the whole start, and a crash of the machine ends the sandbox too.
             _sync(request.state_dir / "keeper.json")
 
         started = sandbox.start(spec, request.state_dir / "room", when_wanted)
         try:
-            watch = _Watch(spec, started, stop, once_it_runs)
+            watch = _Watch(spec, started, stop, streams.hand_over, once_it_runs)
             result = watch.until_the_end()
             if watch.note:
                 _note(request, watch.note)
@@ -293,7 +294,7 @@ class _Streams:
     def hand_over(self, gate: list[int]) -> None:
         """Give the reading ends to the intake, and the socket on which the code finds its gate.
 
-        The code has begun: what it says waits in the pipes, and whoever connects in the socket's queue.
+        The code begins: what it says waits in the pipes, and whoever connects in the socket's queue.
 
         Raises:
             OSError: there is no intake.
@@ -318,9 +319,15 @@ class _Watch:
     """One sandbox from its start to its end: what init says, the clock, and who asks to stop."""
 
     def __init__(
-        self, spec: SandboxSpec, started: Started, stop: socket.socket, once_it_runs: Callable[[list[int]], None]
+        self,
+        spec: SandboxSpec,
+        started: Started,
+        stop: socket.socket,
+        hand_over: Callable[[list[int]], None],
+        once_it_runs: Callable[[], None],
     ) -> None:
         self._spec = spec
+        self._hand_over = hand_over
         self._once_it_runs = once_it_runs
         self._gate: list[int] = []
         """The socket on which the code finds its gate, once it is there."""
@@ -367,10 +374,12 @@ class _Watch:
         for line in lines:
             words = line.decode("ascii", "replace").split()
             # After `started` the code could speak on a container's channel: then only an end is believed.
-            if words == ["started"] and self._started_at is None:
-                self._started_at = datetime.now(UTC)
-                self._once_it_runs(self._gate)
+            if words == ["starting"] and self._started_at is None:
+                self._hand_over(self._gate)
                 self._close_gate()
+            elif words == ["started"] and self._started_at is None:
+                self._started_at = datetime.now(UTC)
+                self._once_it_runs()
                 if self._ending is None:
                     self._deadline = time.monotonic() + self._spec.limits.wall_s
             elif words and words[0] in (("exit", "signal") if self._started_at else ("refused", "failed")):

@@ -135,11 +135,14 @@ class KeeperPool:
         Raises:
             ConflictError, UnavailableError: as `start`.
         """
-        starting = self._begin(request)
         try:
-            yield starting
+            starting = self._begin(request)
+            try:
+                yield starting
+            finally:
+                starting.end_unless_told()
         finally:
-            starting.end_unless_told()
+            self._refill_later()  # last, since starting a thread takes time, and now nobody waits for this one
 
     def _begin(self, request: KeeperRequest) -> StartingKeeper:
         if (request.state_dir / "keeper.json").exists():
@@ -190,12 +193,14 @@ class KeeperPool:
 
     def _take(self) -> subprocess.Popen[str]:
         with self._lock:
-            child = self._waiting.pop(0) if self._waiting else self._spawn()
+            return self._waiting.pop(0) if self._waiting else self._spawn()
+
+    def _refill_later(self) -> None:
+        with self._lock:
             if self._refill is None and not self._closed:
                 self._refill = threading.Timer(_REFILL_AFTER_S, self._fill)
                 self._refill.daemon = True
                 self._refill.start()
-        return child
 
     def _fill(self) -> None:
         with self._lock:

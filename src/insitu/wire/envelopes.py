@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, cast
@@ -23,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from insitu.domain.digests import Digest, digest_of
 from insitu.domain.errors import SignatureError
+from insitu.wire.canonical import read_canonical
 from insitu.wire.keys import Fingerprint, SigningKey, VerifyKey, parse_verify_key
 
 MAX_PAYLOAD_BYTES = 1 << 20
@@ -116,8 +116,11 @@ def open_envelope(envelope: Envelope, payload_type: str, trusted: Collection[str
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise SignatureError("the envelope is too large", measure=f"{len(payload)} bytes", limit="1 MiB")
     key = _trusted_key(envelope, trusted, payload)
-    document: Any = json.loads(payload)
-    if not isinstance(document, dict) or rfc8785.dumps(cast("dict[str, Any]", document)) != payload:
+    try:
+        document = read_canonical(payload)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
         raise SignatureError("the envelope's payload is not canonical JSON (RFC 8785)")
     return Verified(payload=cast("dict[str, Any]", document), signer=key.fingerprint, key=key)
 

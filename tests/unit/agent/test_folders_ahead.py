@@ -13,6 +13,7 @@ from insitu.agent.folder import SiteFolder
 from insitu.agent.folders_ahead import FoldersAhead
 from insitu.agent.spare_threads import Running, SpareThreads
 from insitu.agent.workspace import Workspace
+from insitu.intake.request import GATE_FILES
 
 GATE_UID = 54_321 if os.geteuid() == 0 else os.geteuid()
 
@@ -67,8 +68,16 @@ def test_an_attempt_gets_what_it_would_have_made(site, folders):
     taken, own = Workspace(site.jobs / "j-1-1"), Workspace(site.jobs / "j-2-1")
     ahead = inode(site.run / "ahead")
     folders.take(taken)
-    assert made(taken) == made(own)
+    found, alone = made(taken), made(own)
+    assert {name: how for name, how in found.items() if name in alone} == alone
     assert inode(taken.root) == ahead
+    mode, uid = "-rw-r-----", GATE_UID
+    assert {name: how for name, how in found.items() if name not in alone and "journal" not in name} == {
+        "root/intake/logs": ("drwxr-x---", uid, uid),
+        **{f"root/intake/{name}": (mode, uid, uid) for name in GATE_FILES},
+    }, "the gate's alone, and what it would have made itself"
+    assert [path.stat().st_size for path in taken.root.rglob("*") if path.is_file()] == [0] * (1 + len(GATE_FILES))
+    assert taken.journal.stat().st_uid == os.geteuid()
 
 
 def test_the_next_are_made_later(site, folders, threads):
@@ -100,7 +109,7 @@ def test_what_an_agent_left_that_was_killed_while_it_gave_them_is_made_anew(site
     taken = Workspace(site.jobs / "j-1-1")
     again.take(taken)
     made(taken)
-    assert list(taken.intake.iterdir()) == []
+    assert not any(path.stat().st_size for path in taken.intake.rglob("*") if path.is_file())
     assert taken.gate.is_dir()
 
 

@@ -34,6 +34,19 @@ def test_a_job_counts_once_for_a_dataset_however_many_versions_it_uses(store):
     assert store.jobs_of("wdbc") == [("j-2", ["wdbc@1", "wdbc@2"]), ("j-1", ["wdbc@2"])]
 
 
+def test_an_acceptance_is_on_the_disk_with_the_next_sync_and_waits_for_none(store):
+    said: list[str] = []
+    store._db.set_trace_callback(said.append)
+    accept(store, "j-1", "wdbc@1")
+    assert [line for line in said if line.startswith("pragma")] == ["pragma synchronous=normal"]
+    said.clear()
+    store.sync()
+    assert [said[0], said[-1]] == ["pragma synchronous=full", "commit"]
+    assert any("insert" in line for line in said), (
+        "only a commit that writes is synced, and it takes all before it along"
+    )
+
+
 def test_a_version_is_in_use_while_an_attempt_reads_it(store):
     accept(store, "j-1", "wdbc@1")
     accept(store, "j-2", "wdbc@2")

@@ -40,9 +40,16 @@ def test_nothing_is_visible_before_the_flush_and_growth_is_told_after_it(a_log, 
 
 
 def test_a_file_of_events_is_never_taken_up_a_second_time(a_log, tmp_path):
-    a_log(tmp_path / "events.jsonl")
+    path = tmp_path / "events.jsonl"
+    path.touch()  # whoever made the folder may have made it, too
+    log = a_log(path)
     with pytest.raises(FileExistsError):
-        a_log(tmp_path / "events.jsonl")
+        a_log(path)
+    say(log, "a line")
+    log.flush()
+    log.close()
+    with pytest.raises(FileExistsError):
+        a_log(path)
 
 
 def test_a_write_that_a_full_disk_cuts_is_undone_and_nothing_follows_it(a_log, tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import sqlite3
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -302,10 +303,17 @@ def _sqlite(url: str, *, writes: bool) -> Engine:
         if not writes:
             connection.execute("PRAGMA query_only=ON")
 
+    # IMMEDIATE: a reader that turns writer half way could find its snapshot stale and fail.
+    begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
+
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        # IMMEDIATE: a reader that turns writer half way could find its snapshot stale and fail.
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        # To the driver itself: every request begins one, and there is nothing in it for the library to look at.
+        driver: Any = connection.connection.driver_connection
+        try:
+            driver.execute(begin)
+        except sqlite3.OperationalError as failure:
+            raise exc.OperationalError(begin, None, failure) from failure
 
     return engine
 
