@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks.scene import SMALL, Scene
 from insitu.agent.hub_link import HubLink
+from insitu.domain.digests import Digest
 from insitu.domain.jobs import JobState
 from insitu.wire.keys import SigningKey
 from insitu.wire.sync import Assignment, AttemptReport, BaseOffer, Capacity, SyncRequest
@@ -52,6 +53,10 @@ class SpeakingSite:
         )
         self._sync()
         return mine
+
+    def kept_at_the_hub(self, digest: Digest) -> Path:
+        """Where the hub keeps a blob."""
+        return next((self._world.folder / "hub").rglob(digest.removeprefix("sha256:")))
 
     def _sync(self) -> list[Assignment]:
         request = SyncRequest(
