@@ -133,8 +133,9 @@ def _read(site: SpeakingSite, blob: Digest) -> float:
 
 
 def _fetch(site: SpeakingSite, blob: Digest, target: Path) -> float:
-    target.unlink(missing_ok=True)
-    return seconds(lambda: site.link.fetch_blob(blob, target))
+    took_s = seconds(lambda: site.link.fetch_blob(blob, target))
+    target.unlink()
+    return took_s
 
 
 def _upload(site: SpeakingSite, path: Path) -> float:
@@ -174,7 +175,12 @@ class _Tcp:
         return self._to_disk(sync=True)
 
     def _to_disk(self, *, sync: bool) -> float:
-        self._target.unlink(missing_ok=True)
+        try:
+            return self._kept(sync=sync)
+        finally:
+            self._target.unlink()
+
+    def _kept(self, *, sync: bool) -> float:
         with self._target.open("wb", buffering=0) as file, RunningDigest() as running:
             buffers = PieceBuffers(_PIECE)
 
