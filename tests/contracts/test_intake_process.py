@@ -319,10 +319,11 @@ def test_a_printed_row_of_the_dataset_does_not_leave(start, index):
     assert b"patient 17" in (job.folder / "logs" / "stdout.log").read_bytes()
 
 
-def test_of_a_traceback_only_type_and_own_frames_leave(job):
+def test_of_a_traceback_only_type_and_own_frames_leave(start, tmp_path):
     lines = ["def fit(model, rows):", *["    ..."] * 7, "    model.fit(rows)"]
     signed = CodeWords({"train.py": len(lines)}, frozenset({"def", "fit", "model", "rows"}))
-    write_code_words(signed, job.folder / CODE_WORDS)
+    write_code_words(signed, tmp_path / CODE_WORDS)
+    job = start()
     stdout, stderr = job.give_streams()
     os.write(
         stderr,
