@@ -101,16 +101,25 @@ class _WarmSite:
         self.new()
 
     def new(self) -> float:
-        shutil.rmtree(self._cache / "environments", ignore_errors=True)
+        self._move()
         environments = Environments(self._cache, self._scene.base, offline=True)
         return seconds(lambda: environments.made(digest_of(self._lock), self._put_lock))
 
     def texts(self) -> float:
         """The environment anew, and then what its code says, which is looked for once."""
-        shutil.rmtree(self._cache / "environments", ignore_errors=True)
+        self._move()
         environments = Environments(self._cache, self._scene.base, offline=True)
         tree = environments.ready(digest_of(self._lock), self._put_lock)
         return seconds(lambda: environments.texts(tree))
+
+    def _move(self) -> None:
+        """Its environments come to a part of the disk where nothing was removed lately, as uv's do (`disk.py`)."""
+        place = self._cache / "environments"
+        if place.is_symlink():
+            shutil.rmtree(place.resolve(), ignore_errors=True)
+            place.unlink()
+        shutil.rmtree(place, ignore_errors=True)
+        place.symlink_to(self._scene.fresh_folder("environments"))
 
     def _put_lock(self, _: Digest, place: Path) -> None:
         place.write_bytes(self._lock)
