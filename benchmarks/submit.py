@@ -4,9 +4,9 @@ The client is warm, code, lock and environment are where they will be used, one
 keeper and one gate process wait: so a data scientist has it from the second job
 on. Each round is what `insitu run --follow` does: the job is prepared, for which
 the hub is asked for its sites and datasets, signed and posted. The clock starts
-when it is about to be posted and stops when the line is read from the job's stream. The reference is the command that a person
-would type to seal the same interpreter off, without hub, signature, policy,
-self-test, limits, gate or ledger.
+when it is about to be posted and stops when the line is read from the job's
+stream. The reference is the command that a person would type to seal the same
+interpreter off, without hub, signature, policy, self-test, limits, gate or ledger.
 """
 
 from __future__ import annotations

@@ -280,7 +280,6 @@ def _follow(attempt: Attempt, keeper: KeeperHandle) -> SandboxResult | None:
 
     threads = attempt.site.threads
     threads.run(watch, name=f"watch-{attempt.row.job_id}")
-    _read_events(attempt)  # none, or what came before this agent: the first one is passed on sooner then
     with disk.watched(attempt.workspace.root, lambda: _disk_rules(attempt), keeper.stop, threads) as disk_watch:
         while not results and not attempt.detached.is_set():
             try:
@@ -323,6 +322,8 @@ def _pass_on(attempt: Attempt, ended: int) -> None:
     if attempt.intake is not None:
         keep_feeding(attempt)
         poll.register(attempt.intake.fileno(), select.POLLIN)
+    if attempt.second_look is None:
+        _read_events(attempt)  # none, or what came before this agent: the first one is passed on sooner then
     began = time.monotonic()
     ready = dict(poll.poll(1000))
     if time.monotonic() - began > _LONGEST_GATHER_S:

@@ -224,6 +224,7 @@ def give_to_gate(known: Path, target: Path) -> None:
             os.link(known, target)
             return
     partial = target.with_suffix(".partial")
+    partial.unlink(missing_ok=True)  # the folder is the gate's: what lies there may be a link
     shutil.copyfile(known, partial)
     partial.chmod(0o644)
     partial.replace(target)

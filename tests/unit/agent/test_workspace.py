@@ -84,6 +84,9 @@ def test_what_the_gate_is_given_is_whole_and_cannot_be_written_by_it(tmp_path, m
 
 def test_the_gate_gets_a_copy_where_no_link_can_be_made(tmp_path, monkeypatch):
     (tmp_path / "known").write_text("[]")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("not the gate's")
+    (tmp_path / "given.partial").symlink_to(elsewhere)  # in a folder that is the gate's
 
     def on_another_disk(*_):
         raise OSError(errno.EXDEV, "another disk")
@@ -91,3 +94,4 @@ def test_the_gate_gets_a_copy_where_no_link_can_be_made(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "link", on_another_disk)
     give_to_gate(tmp_path / "known", tmp_path / "given")
     assert (tmp_path / "given").read_text() == "[]"
+    assert elsewhere.read_text() == "not the gate's"

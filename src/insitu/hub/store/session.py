@@ -312,7 +312,7 @@ def _sqlite(url: str, *, writes: bool) -> Engine:
         driver: Any = connection.connection.driver_connection
         try:
             driver.execute(begin)
-        except sqlite3.OperationalError as failure:
+        except sqlite3.OperationalError as failure:  # as the library says it, and `_explained` expects it
             raise exc.OperationalError(begin, None, failure) from failure
 
     return engine
